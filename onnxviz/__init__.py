@@ -1,0 +1,1 @@
+"""See what an exported ONNX model sees, on the runtime that ships it."""

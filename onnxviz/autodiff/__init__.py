@@ -1,0 +1,1 @@
+"""Reverse-mode differentiation, graph in and graph out. Builds graphs; runs nothing."""

@@ -1,0 +1,85 @@
+"""What several rules need: undoing a broadcast, and sending values back to where they came from."""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import onnx_ir as ir
+
+from onnxviz.autodiff.ruleset import Answer
+from onnxviz.graph.ops import Ops, rank_of
+
+Answers: TypeAlias = Sequence[Answer]
+Cotangent: TypeAlias = ir.Value | None
+
+
+def data(node: ir.Node) -> ir.Value:
+    """The first input of a node, which every operator that has a rule reads."""
+    value = node.inputs[0]
+    assert value is not None
+    return value
+
+
+def unbroadcast(op: Ops, g: ir.Value, x: ir.Value | None, y: ir.Value) -> ir.Value:
+    """Sum `g`, shaped like `y`, down to the shape of `x`: the transpose of broadcasting x to y."""
+    assert x is not None
+    lead = rank_of(y) - rank_of(x)
+    assert x.shape is not None
+    assert y.shape is not None
+    pairs = list(zip(x.shape, list(y.shape)[lead:], strict=True))
+    if any(a != 1 and not same_size(a, b) for a, b in pairs):
+        return _unbroadcast_at_runtime(op, g, x, y, lead)
+    axes = [*range(lead), *(lead + i for i, (a, b) in enumerate(pairs) if a == 1 and b != 1)]
+    if not axes:
+        return g
+    summed = op.ReduceSum(g, op.ints(*axes), keepdims=1)
+    return op.reshape_like(summed, x) if lead else summed
+
+
+def same_size(a: object, b: object) -> bool:
+    """Whether two sizes are known to be equal: the same number or the same symbol."""
+    return a == b and not (isinstance(a, ir.SymbolicDim) and a.value is None)
+
+
+def _unbroadcast_at_runtime(op: Ops, g: ir.Value, x: ir.Value, y: ir.Value, lead: int) -> ir.Value:
+    """The same where a size is not known: the axes to sum over are those whose sizes differ."""
+    size = op.shape(x)
+    if lead:
+        size = op.Concat(op.ints(*[1] * lead), size, axis=0)
+    stretched = op.NonZero(op.Not(op.Equal(size, op.shape(y))))
+    axes = op.Reshape(stretched, op.ints(-1))
+    return op.reshape_like(op.ReduceSum(g, axes, keepdims=1, noop_with_empty_axes=1), x)
+
+
+def positions(op: Ops, x: ir.Value) -> ir.Value:
+    """A tensor of x's shape that holds each element's place in the flattened x, int64.
+
+    An operator that only moves data moves these alike, and so tells where every output came from.
+    """
+    size = op.Size(x)
+    return op.reshape_like(op.Range(op.scalar(0), size, op.scalar(1)), x)
+
+
+def scatter_back(op: Ops, x: ir.Value, where: ir.Value, g: ir.Value) -> ir.Value:
+    """Add each element of `g` onto the element of x that `where` (flat places in x) names."""
+    return op.reshape_like(scatter_add(op, op.Reshape(op.Size(x), op.ints(1)), where, g), x)
+
+
+def scatter_add(op: Ops, size: ir.Value, where: ir.Value, g: ir.Value) -> ir.Value:
+    """A vector of `size` zeros with each element of `g` added at the place that `where` names."""
+    assert g.dtype is not None
+    # ONNX Runtime adds no half floats here, and sums of many would lose digits.
+    half = g.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+    wide = op.Cast(g, to=int(ir.DataType.FLOAT)) if half else g
+    assert wide.dtype is not None
+    flat = op.ints(-1)
+    zeros = op.full(size, 0, wide.dtype)
+    landed = op.ScatterElements(
+        zeros, op.Reshape(where, flat), op.Reshape(wide, flat), axis=0, reduction="add"
+    )
+    return op.Cast(landed, to=int(g.dtype)) if half else landed
+
+
+def count(op: Ops, x: ir.Value, y: ir.Value) -> ir.Value:
+    """How many elements of x go into one of y, as a scalar of y's type."""
+    assert y.dtype is not None
+    return op.Cast(op.Div(op.Size(x), op.Size(y)), to=int(y.dtype))

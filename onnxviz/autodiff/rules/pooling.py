@@ -1,0 +1,79 @@
+"""Pools: each window sends its cotangent back to the inputs it read."""
+
+import math
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxviz.autodiff.rules.convolution import transposed
+from onnxviz.autodiff.rules.helpers import Answers, Cotangent, count, data, scatter_back
+from onnxviz.autodiff.ruleset import vjp
+from onnxviz.graph.ops import Ops, rank_of
+from onnxviz.graph.window import Window, window
+
+
+@vjp("MaxPool")
+def _max_pool(op: Ops, node: ir.Node, g: ir.Value, _indices: Cotangent = None) -> Answers:
+    """To the first largest input of each window; windows that overlap add up."""
+    x = data(node)
+    geometry = {name: value for name, value in node.attributes.items() if name != "storage_order"}
+    _, where = op.emit("MaxPool", [x], geometry, outputs=2)
+    return (scatter_back(op, x, where, g),)
+
+
+@vjp("AveragePool")
+def _average_pool(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
+    """y = (S x) / n, with S the sum over each window and n its divisor: dx = S^T (g / n)."""
+    x, (y,), win = data(node), node.outputs, window(node)
+    assert x.dtype is not None
+    padded = win.begin is None or win.end is None or any(win.begin) or any(win.end)
+    if padded or node.attributes.get_int("ceil_mode", 0) == 1:
+        share = op.Mul(g, _one_over_divisor(op, node, x, win))
+    else:
+        share = op.Div(g, math.prod(win.kernel))
+    # Channels do not mix, so they join the batch and one kernel of ones serves them all.
+    planes = op.Reshape(share, op.Concat(op.ints(-1, 1), op.shape(y, 2), axis=0))
+    spread = transposed(op, planes, _ones(op, win, x.dtype), win, (x, y))
+    return (op.reshape_like(spread, x),)
+
+
+@vjp("GlobalAveragePool")
+def _global_average_pool(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
+    x, (y,) = data(node), node.outputs
+    return (op.Expand(op.Div(g, count(op, x, y)), op.shape(x)),)
+
+
+@vjp("GlobalMaxPool")
+def _global_max_pool(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
+    """To the largest input, in equal shares where several are."""
+    x, (y,) = data(node), node.outputs
+    assert x.dtype is not None
+    largest = op.Cast(op.Equal(x, y), to=int(x.dtype))
+    ties = op.ReduceSum(largest, op.ints(*range(2, rank_of(x))), keepdims=1)
+    return (op.Mul(largest, op.Div(g, ties)),)
+
+
+def _one_over_divisor(op: Ops, node: ir.Node, x: ir.Value, win: Window) -> ir.Value:
+    """1 / n of each window: the pool of ones, over how many inputs the window really read.
+
+    So n is the runtime's own, whatever `count_include_pad` and `ceil_mode` make of it.
+    """
+    assert x.dtype is not None
+    ones = op.full(op.Concat(op.ints(1, 1), op.shape(x, 2), axis=0), 1, x.dtype)
+    average = op.emit("AveragePool", [ones], dict(node.attributes))[0]
+    geometry = dict(node.attributes)
+    geometry.pop("count_include_pad", None)
+    ceil = geometry.pop("ceil_mode", None)
+    if ceil is not None and win.begin is not None and win.end is not None:
+        # A Conv has no ceil_mode: room for one more window, cut off where there was none.
+        room = [end + stride - 1 for end, stride in zip(win.end, win.strides, strict=True)]
+        geometry.pop("auto_pad", None)
+        geometry["pads"] = [*win.begin, *room]  # type: ignore[assignment]
+    read = op.emit("Conv", [ones, _ones(op, win, x.dtype)], geometry)[0]
+    if ceil is not None:
+        read = op.Slice(read, op.ints(*[0] * win.rank), op.Shape(average, start=2), op.ints(*win.axes))
+    return op.Div(average, op.Max(read, 1))
+
+
+def _ones(op: Ops, win: Window, dtype: ir.DataType) -> ir.Value:
+    return op.constant(np.ones((1, 1, *win.kernel), dtype.numpy()))

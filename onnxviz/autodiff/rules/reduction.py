@@ -1,0 +1,34 @@
+"""Reductions over axes that may be given, computed or left out."""
+
+import onnx_ir as ir
+
+from onnxviz.autodiff.rules.helpers import Answers, count, data
+from onnxviz.autodiff.ruleset import ZERO, vjp
+from onnxviz.graph.ops import Ops, rank_of
+
+
+@vjp("ReduceSum")
+def _reduce_sum(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
+    x, axes = data(node), node.inputs[1:]
+    return op.Expand(_kept(op, node, g), op.shape(x)), *(ZERO for _ in axes)
+
+
+@vjp("ReduceMean")
+def _reduce_mean(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
+    x, axes = data(node), node.inputs[1:]
+    share = op.Div(_kept(op, node, g), count(op, x, node.outputs[0]))
+    return op.Expand(share, op.shape(x)), *(ZERO for _ in axes)
+
+
+def _kept(op: Ops, node: ir.Node, g: ir.Value) -> ir.Value:
+    """The cotangent with the reduced axes put back as axes of size 1."""
+    x, axes = data(node), node.inputs[1:]
+    if node.attributes.get_int("keepdims", 1):
+        return g
+    if axes and axes[0] is not None:
+        if node.attributes.get_int("noop_with_empty_axes", 0) and rank_of(node.outputs[0]) == rank_of(x):
+            return g
+        return op.Unsqueeze(g, axes[0])
+    if node.attributes.get_int("noop_with_empty_axes", 0):
+        return g
+    return op.Reshape(g, op.ints(*[1] * rank_of(x)))

@@ -1,0 +1,28 @@
+"""Rule sets that change a few operators of the true gradient and inherit the rest."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import onnx_ir as ir
+
+import onnxviz.autodiff.rules  # noqa: F401 - fills GRADIENT
+from onnxviz.autodiff.ruleset import GRADIENT, Answer, RuleSet, gradient_of
+from onnxviz.graph.ops import Ops
+
+
+def _deconvnet_relu(op: Ops, _node: ir.Node, g: ir.Value) -> list[Answer]:
+    """Rectify what comes down, whatever the unit did on the way up (Zeiler & Fergus 2014, section 2.1)."""
+    return [op.Relu(g)]
+
+
+def _guided_relu(op: Ops, node: ir.Node, g: ir.Value) -> list[Answer]:
+    """Pass what is positive on both ways (Springenberg et al. 2015, figure 1)."""
+    return list(gradient_of(op, node, op.Relu(g)))
+
+
+DECONVNET = GRADIENT.override("deconvnet", {"Relu": _deconvnet_relu})
+GUIDED_BACKPROP = GRADIENT.override("guided-backprop", {"Relu": _guided_relu})
+
+RULE_SETS: Mapping[str, RuleSet] = MappingProxyType(
+    {rules.name: rules for rules in (GRADIENT, GUIDED_BACKPROP, DECONVNET)}
+)

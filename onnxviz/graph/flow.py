@@ -1,0 +1,46 @@
+"""Which tensors depend on which: the two walks that every rewrite starts from."""
+
+from collections.abc import Iterable, Iterator
+
+import onnx_ir as ir
+
+
+def reads(node: ir.Node) -> Iterator[ir.Value]:
+    """The values a node reads, those captured by its nested graphs (If, Loop, Scan) included."""
+    yield from (value for value in node.inputs if value is not None)
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield from _captured(attribute.as_graph())
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            for graph in attribute.as_graphs():
+                yield from _captured(graph)
+
+
+def dependents(graph: ir.Graph, sources: Iterable[ir.Value]) -> set[ir.Value]:
+    """`sources` and every value of the outer graph computed from them."""
+    reached = set(sources)
+    for node in graph:
+        if any(value in reached for value in reads(node)):
+            reached.update(node.outputs)
+    return reached
+
+
+def ancestors(targets: Iterable[ir.Value]) -> set[ir.Value]:
+    """`targets` and every value that they are computed from."""
+    found: set[ir.Value] = set()
+    pending = list(targets)
+    while pending:
+        value = pending.pop()
+        if value in found:
+            continue
+        found.add(value)
+        node = value.producer()
+        if node is not None:
+            pending.extend(reads(node))
+    return found
+
+
+def _captured(graph: ir.Graph) -> Iterator[ir.Value]:
+    for node in graph:
+        yield from (value for value in reads(node) if value.graph is not graph)
+    yield from (value for value in graph.outputs if value.graph is not graph)

@@ -1,0 +1,138 @@
+"""`Ops`: write ONNX nodes as calls."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+from onnx_ir.tape import Tape
+
+from onnxviz.errors import ShapeError
+
+Operand: TypeAlias = "ir.Value | float | int | npt.NDArray[Any] | None"
+
+_FIXED_TYPE = {
+    **dict.fromkeys(
+        ["Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "And", "Or"], ir.DataType.BOOL
+    ),
+    **dict.fromkeys(["Shape", "Size", "NonZero", "ArgMax", "ArgMin"], ir.DataType.INT64),
+}
+
+
+class Ops:
+    """Append nodes to a graph: ``op.Mul(x, 2.0)`` returns the output value.
+
+    Plain numbers become constants of the first typed operand's type and are written once. New values
+    carry their element type, and a prefix that no name of the model begins with.
+    """
+
+    def __init__(self, graph: ir.Graph, prefix: str) -> None:
+        """Write to `graph`, with names that begin with `prefix` (numbered if the model has used it)."""
+        taken = [str(name) for name in ir.convenience.create_value_mapping(graph)]
+        taken += [node.name or "" for node in graph]
+        tries = (f"{prefix}{'' if n == 1 else n}/" for n in itertools.count(1))
+        self.prefix = next(p for p in tries if not any(name.startswith(p) for name in taken))
+        self._tape = Tape(graph)
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
+        self._numbers = itertools.count(1)
+
+    def __getattr__(self, op_type: str) -> Callable[..., ir.Value]:
+        """``op.Relu(x)``: one node of that operator with one output."""
+        if op_type.startswith("_"):
+            raise AttributeError(op_type)
+        return lambda *inputs, **attributes: self.emit(op_type, inputs, attributes)[0]
+
+    def emit(
+        self,
+        op_type: str,
+        inputs: Sequence[Operand],
+        attributes: dict[str, Any],
+        outputs: int = 1,
+        domain: str = "",
+    ) -> tuple[ir.Value, ...]:
+        """Append one node and return its outputs; attributes that are None are left out."""
+        # The condition of a Where and the indices of a gather say nothing of what a literal should be.
+        typed = [v.dtype for v in inputs if isinstance(v, ir.Value) and v.dtype is not None]
+        like = next((t for t in typed if t != ir.DataType.BOOL), typed[0] if typed else ir.DataType.FLOAT)
+        values = [self.lift(v, like) for v in inputs]
+        produced = [ir.Value(name=self._name(op_type), type=self._type_of(op_type, attributes, like))]
+        produced += [ir.Value(name=self._name(op_type)) for _ in range(outputs - 1)]
+        given = {name: value for name, value in attributes.items() if value is not None}
+        self._tape.op_multi_out(
+            op_type, values, given, outputs=produced, domain=domain, name=produced[0].name
+        )
+        return tuple(produced)
+
+    def lift(self, operand: Operand, like: ir.DataType = ir.DataType.FLOAT) -> ir.Value | None:
+        """An operand as a graph value; a number takes the type `like`, an array keeps its own."""
+        if operand is None or isinstance(operand, ir.Value):
+            return operand
+        return self.constant(
+            operand if isinstance(operand, np.ndarray) else np.asarray(operand, like.numpy())
+        )
+
+    def constant(self, array: npt.NDArray[Any]) -> ir.Value:
+        """A constant of the graph; the same one for the same content."""
+        key = (array.dtype.name, array.shape, array.tobytes())
+        if key not in self._constants:
+            self._constants[key] = self._tape.initializer(ir.tensor(array), self._name("constant"))
+        return self._constants[key]
+
+    def ints(self, *numbers: int) -> ir.Value:
+        """A constant vector of int64: axes, shapes, pads."""
+        return self.constant(np.array(numbers, np.int64))
+
+    def scalar(self, number: int) -> ir.Value:
+        """A constant int64 of rank 0."""
+        return self.constant(np.array(number, np.int64))
+
+    def shape(self, value: ir.Value, start: int | None = None, end: int | None = None) -> ir.Value:
+        """The shape of a value, or part of it, as int64: a constant where it is known, else computed."""
+        if value.shape is not None:
+            dims = list(value.shape)[start:end]
+            if all(isinstance(dim, int) for dim in dims):
+                return self.ints(*(int(dim) for dim in dims))  # type: ignore[arg-type]
+        return self.Shape(value, start=start, end=end)
+
+    def reshape_like(self, value: ir.Value, like: ir.Value) -> ir.Value:
+        """`value` with the shape of `like`."""
+        return self.Reshape(value, self.shape(like))
+
+    def zeros_like(self, value: ir.Value) -> ir.Value:
+        """Zeros of a value's type and shape."""
+        return self.full(self.shape(value), 0, value.dtype or ir.DataType.FLOAT)
+
+    def full(self, shape: ir.Value, number: float, dtype: ir.DataType) -> ir.Value:
+        """A tensor of one number, of a shape that may be computed."""
+        return self.ConstantOfShape(shape, value=ir.tensor(np.full(1, number, dtype.numpy())))
+
+    def _type_of(self, op_type: str, attributes: dict[str, Any], like: ir.DataType) -> ir.TensorType:
+        if op_type == "Cast":
+            return ir.TensorType(ir.DataType(attributes["to"]))
+        if op_type == "ConstantOfShape":
+            return ir.TensorType(attributes["value"].dtype)
+        return ir.TensorType(_FIXED_TYPE.get(op_type, like))
+
+    def _name(self, stem: str) -> str:
+        return f"{self.prefix}{stem}_{next(self._numbers)}"
+
+
+def rank_of(value: ir.Value) -> int:
+    """The number of axes of a value.
+
+    Raises:
+        ShapeError: It is unknown.
+    """
+    if value.shape is None:
+        raise ShapeError(f"the rank of tensor {value.name!r} is unknown; give the model's input a shape")
+    return len(value.shape)
+
+
+def constant_of(value: ir.Value | None) -> npt.NDArray[Any] | None:
+    """The array behind a value that is a weight or a Constant node, else None."""
+    if value is None:
+        return None
+    tensor = ir.convenience.get_const_tensor(value)
+    return None if tensor is None else tensor.numpy()
