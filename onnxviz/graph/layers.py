@@ -1,0 +1,271 @@
+"""The layer table: each operator that data flows through, with its cost and what it sees of the input."""
+
+import ast
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import onnx_ir as ir
+
+from onnxviz.graph.families import family, in_family
+from onnxviz.graph.flow import ancestors, reads
+from onnxviz.graph.model import Model, shape_of
+from onnxviz.graph.receptive import Field, Trace, trace_axes
+
+_QUANTISED = (ir.DataType.UINT8, ir.DataType.INT8)
+_WEIGHT_INPUTS = {"QLinearConv": (3, 8), "QLinearMatMul": (3,), "QGemm": (3, 6), "DequantizeLinear": (0,)}
+_SCOPES = "pkg.torch.onnx.name_scopes"
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """What one position of a layer sees of the model's input, in input pixels, one number per spatial axis.
+
+    Position o sees the pixels offset + o * stride ... offset + o * stride + size - 1. A size of None is the
+    whole axis, a stride of None one that is not even. Behind an upsampling the numbers may be fractions.
+    """
+
+    size: tuple[float | None, ...]
+    stride: tuple[float | None, ...]
+    offset: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One operator of the model.
+
+    `shape` is that of `tensor`, its (first) output. `params` counts the numbers in its weights, `macs` its
+    multiply-accumulates for one sample (None: not known, 0: none to speak of). `grid` are the axes of the
+    output that are places in the picture and `channel` the axis of its feature maps (None: it has no maps).
+    """
+
+    index: int
+    name: str
+    tensor: str
+    op: str
+    module: str | None
+    shape: tuple[int | str | None, ...] | None
+    params: int
+    macs: int | None
+    receptive_field: ReceptiveField | None
+    grid: tuple[int, ...] = ()
+    channel: int | None = None
+
+    @property
+    def channels(self) -> int | None:
+        """The number of feature maps; None where it is not known or there are none."""
+        size = self.shape[self.channel] if self.shape is not None and self.channel is not None else None
+        return size if isinstance(size, int) else None
+
+    @property
+    def is_spatial(self) -> bool:
+        """Whether the output has feature maps of more than one position."""
+        if self.shape is None or self.channel is None or not self.grid:
+            return False
+        return any(self.shape[axis] != 1 for axis in self.grid)
+
+    def to_dict(self) -> dict[str, object]:
+        """The layer as JSON can hold it."""
+        field = self.receptive_field
+        return {
+            "index": self.index,
+            "name": self.name,
+            "tensor": self.tensor,
+            "op": self.op,
+            "module": self.module,
+            "shape": None if self.shape is None else list(self.shape),
+            "params": self.params,
+            "macs": self.macs,
+            "receptive_field": field
+            and {"size": list(field.size), "stride": list(field.stride), "offset": list(field.offset)},
+        }
+
+
+def layer_table(model: Model) -> tuple[Layer, ...]:
+    """Every operator on a path of data from an input to an output, in the graph's order."""
+    graph = model.ir_model.graph
+    needed = ancestors(graph.outputs)
+    traces = trace_axes(graph)
+    space = _spatial_sources(graph, traces)
+    names = _unique_names(graph)
+    layers: list[Layer] = []
+    for node in _data_nodes(graph):
+        tensor = node.outputs[0]
+        carries = tensor.dtype is None or tensor.dtype.is_floating_point() or tensor.dtype in _QUANTISED
+        if not carries or not any(output in needed for output in node.outputs):
+            continue
+        grid, channel = _maps(node, tensor, traces.get(tensor), space)
+        layers.append(
+            Layer(
+                index=len(layers),
+                name=names[node],
+                tensor=str(tensor.name),
+                op=node.op_type,
+                module=module_path(node),
+                shape=shape_of(tensor),
+                params=_parameters(node),
+                macs=_macs(node),
+                receptive_field=_receptive_field(traces.get(tensor), grid),
+                grid=grid,
+                channel=channel,
+            )
+        )
+    return tuple(layers)
+
+
+def total_parameters(model: Model) -> int:
+    """The numbers in all weights, each weight once however many layers share it."""
+    weights = {tensor for node in _data_nodes(model.ir_model.graph) for tensor in _weights(node)}
+    return sum(_size(weight) for weight in weights)
+
+
+def module_path(node: ir.Node) -> str | None:
+    """The module that an exporter recorded for a node, dotted as the framework names it.
+
+    From PyTorch's `pkg.torch.onnx.name_scopes`, else from slashes in the node's name.
+    """
+    recorded = node.metadata_props.get(_SCOPES)
+    if recorded is not None:
+        try:
+            scopes = ast.literal_eval(recorded)
+        except (ValueError, SyntaxError):
+            return None
+        return str(scopes[-2]) or None if isinstance(scopes, list) and len(scopes) > 1 else None
+    *parts, _operator = (node.name or "").split(";")[0].split("/")
+    tokens: list[str] = []
+    for part in parts:
+        if tokens and part.startswith(f"{tokens[-1]}."):
+            tokens[-1] = part  # TorchScript writes layer4/layer4.0 for the path layer4.0
+        elif part:
+            tokens.append(part)
+    return ".".join(tokens) or None
+
+
+def _data_nodes(graph: ir.Graph) -> list[ir.Node]:
+    """The nodes computed from the values of an input, not merely from its shape."""
+    moving = set(graph.inputs)
+    nodes = []
+    for node in graph:
+        if node.op_type not in ("Shape", "Size") and any(value in moving for value in reads(node)):
+            moving.update(node.outputs)
+            nodes.append(node)
+    return nodes
+
+
+def _unique_names(graph: ir.Graph) -> Mapping[ir.Node, str]:
+    """Each node's name where it has one of its own, else its first output's."""
+    count: dict[str, int] = {}
+    for node in graph:
+        count[node.name or ""] = count.get(node.name or "", 0) + 1
+    return {
+        node: node.name if node.name and count[node.name] == 1 else str(node.outputs[0].name)
+        for node in graph
+        if node.outputs
+    }
+
+
+def _spatial_sources(graph: ir.Graph, traces: Mapping[ir.Value, Trace]) -> set[int]:
+    """The input axes that are places: those that some convolution or pool slides over."""
+    return {
+        field.source
+        for node in graph
+        if family(node.op_type) in ("Conv", "ConvTranspose", "MaxPool", "AveragePool")
+        and node.inputs[0] in traces
+        for field in traces[node.inputs[0]].axes[2:]  # type: ignore[index]
+        if field is not None
+    }
+
+
+def _maps(
+    node: ir.Node, tensor: ir.Value, trace: Trace | None, space: set[int]
+) -> tuple[tuple[int, ...], int | None]:
+    """The axes of a tensor that are places, and the one that holds its feature maps."""
+    rank = len(tensor.shape) if tensor.shape is not None else None
+    if in_family(node, ("Conv", "ConvTranspose")) and rank is not None:
+        return tuple(range(2, rank)), 1
+    if trace is None or rank is None:
+        return (), None
+    grid = tuple(i for i, field in enumerate(trace.axes) if field is not None and field.source in space)
+    rest = [axis for axis in range(1, rank) if axis not in grid]
+    # The first axis is the batch; feature maps need one axis of their own, however the rest is laid out.
+    return grid, rest[0] if len(rest) == 1 else None
+
+
+def _receptive_field(trace: Trace | None, grid: Sequence[int]) -> ReceptiveField | None:
+    fields = [trace.axes[axis] for axis in grid] if trace is not None else []
+    if not fields or any(field is None for field in fields):
+        return None
+    known = [field for field in fields if isinstance(field, Field)]
+    return ReceptiveField(
+        tuple(_plain(field.size) for field in known),
+        tuple(_plain(field.stride) for field in known),
+        tuple(_number(field.offset) for field in known),
+    )
+
+
+def _number(value: Fraction) -> float:
+    return value.numerator if value.denominator == 1 else float(value)
+
+
+def _plain(value: Fraction | None) -> float | None:
+    return None if value is None else _number(value)
+
+
+def _weights(node: ir.Node) -> list[ir.Value]:
+    """The constants a node computes with, found behind dequantisers, casts and reshapes."""
+    places = _WEIGHT_INPUTS.get(node.op_type, range(len(node.inputs)))
+    found: list[ir.Value] = []
+    for place in places:
+        value = node.inputs[place] if place < len(node.inputs) else None
+        while value is not None and not value.is_initializer():
+            maker = value.producer()
+            if maker is None or maker.op_type == "Constant" or not maker.inputs:
+                break
+            value = maker.inputs[0]
+        if value is not None and _is_weight(value):
+            found.append(value)
+    return found
+
+
+def _is_weight(value: ir.Value) -> bool:
+    """Constants with an axis; single numbers are bounds, scales and the like, int64 are shapes."""
+    tensor = ir.convenience.get_const_tensor(value)
+    return tensor is not None and tensor.dtype != ir.DataType.INT64 and len(tensor.shape) > 0
+
+
+def _size(value: ir.Value) -> int:
+    tensor = ir.convenience.get_const_tensor(value)
+    return 0 if tensor is None else math.prod(tensor.shape.numpy())
+
+
+def _parameters(node: ir.Node) -> int:
+    return sum(_size(weight) for weight in dict.fromkeys(_weights(node)))
+
+
+def _macs(node: ir.Node) -> int | None:
+    """Multiply-accumulates for one sample of a convolution or a matrix product; 0 for any other operator."""
+    kind = family(node.op_type)
+    if not in_family(node, ("Conv", "ConvTranspose", "Gemm", "MatMul")):
+        return None if kind == "Conv" else 0
+    place = 3 if node.op_type.startswith("Q") else 1
+    left, right, out = node.inputs[0], node.inputs[place], node.outputs[0]
+    if kind == "Conv":
+        made, per_output = _sizes(out, 1), _sizes(right, 1)
+    elif kind == "ConvTranspose":
+        made, per_output = _sizes(left, 1), _sizes(right, 1)
+    else:
+        made = _sizes(out, 1) if out.shape is not None and len(out.shape) > 1 else _sizes(out)
+        transposed = kind == "Gemm" and node.attributes.get_int("transA", 0) == 1
+        inner = left.shape[0 if transposed else -1] if left is not None and left.shape is not None else None
+        per_output = inner if isinstance(inner, int) else None
+    return None if made is None or per_output is None else made * per_output
+
+
+def _sizes(value: ir.Value | None, start: int = 0) -> int | None:
+    """The product of a value's sizes from axis `start` on; None where one is not known."""
+    if value is None or value.shape is None:
+        return None
+    dims = list(value.shape)[start:]
+    known = [dim for dim in dims if isinstance(dim, int)]
+    return math.prod(known) if len(known) == len(dims) else None
