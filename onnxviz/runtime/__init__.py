@@ -1,0 +1,1 @@
+"""ONNX Runtime, honestly: which device, sessions that say what failed, batches, progress and diagnosis."""
