@@ -1,0 +1,42 @@
+"""What a result came from, in a form that can be kept beside it and compared later."""
+
+import hashlib
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from onnxviz.graph.model import Model
+
+_PACKAGES = ("onnxviz", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "numpy", "pillow")
+
+
+def describe_model(model: Model) -> dict[str, object]:
+    """The model's identity: path, sha256 of the file as it is, opset it is run at, and its producer."""
+    if model.path is not None:
+        with model.path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    else:
+        digest = hashlib.sha256(model.serialize()).hexdigest()
+    producer = f"{model.ir_model.producer_name or ''} {model.ir_model.producer_version or ''}".strip()
+    return {
+        "path": None if model.path is None else str(model.path),
+        "sha256": digest,
+        "opset": model.opset,
+        "producer": producer or None,
+    }
+
+
+def versions() -> dict[str, str]:
+    """The versions of what a result depends on."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def manifest(model: Model, **entries: Any) -> dict[str, Any]:
+    """A manifest: the model, the versions, and the entries given (see docs/manifest.md)."""
+    return {"model": describe_model(model), "versions": versions(), **entries}
