@@ -1,0 +1,26 @@
+"""`onnxviz doctor`."""
+
+import click
+
+from onnxviz.cli.options import shared
+from onnxviz.methods.save import json_text
+from onnxviz.runtime.doctor import examine
+
+
+@click.command("doctor")
+@shared("json")
+def command(as_json: bool) -> None:
+    """Versions, devices, and why CUDA is or is not used."""
+    found = examine()
+    if as_json:
+        click.echo(json_text(found.to_dict()), nl=False)
+        return
+    click.echo(f"Python {found.python} on {found.platform}")
+    for name, number in found.versions.items():
+        click.echo(f"{name:18} {number or 'not installed'}")
+    click.echo(f"{'providers':18} {', '.join(found.providers)}")
+    click.echo(f"{'device auto takes':18} {found.device}")
+    click.echo(f"{'CUDA':18} {found.why_no_cuda or 'works'}")
+    for problem in found.problems:
+        click.echo(f"Problem: {problem}")
+    click.echo("No problems found." if not found.problems else f"{len(found.problems)} problem(s) found.")

@@ -1,0 +1,104 @@
+"""`onnxviz export`."""
+
+import click
+
+from onnxviz.autodiff.pullback import gradient as gradient_of
+from onnxviz.cli.console import say
+from onnxviz.cli.options import shared
+from onnxviz.errors import SelectorError
+from onnxviz.graph.expose import expose as expose_tensors
+from onnxviz.graph.model import Model, load
+from onnxviz.graph.selectors import select
+from onnxviz.methods.save import json_text
+
+_OUT = click.option("-o", "--out", "out", required=True, metavar="OUT.onnx", help="The file to write.")
+
+
+@click.group("export")
+def command() -> None:
+    """Write a rewritten model that runs in plain onnxruntime."""
+
+
+@command.command("expose")
+@click.argument("model")
+@click.option(
+    "--layer",
+    "layers",
+    multiple=True,
+    required=True,
+    metavar="SELECTOR",
+    help="Layers, or exact tensor names.",
+)
+@click.option("--keep-outputs", is_flag=True, help="Keep the model's own outputs, in front.")
+@_OUT
+@shared("json", "quiet")
+def expose(
+    model: str, layers: tuple[str, ...], keep_outputs: bool, out: str, as_json: bool, quiet: bool
+) -> None:
+    """The model that outputs these layers and computes nothing else.
+
+    \b
+    Example:
+      onnxviz export expose model.onnx --layer Conv -o exposed.onnx
+    """
+    loaded = load(model)
+    own = [value.name for value in loaded.outputs] if keep_outputs else []
+    tensors = [name for selector in layers for name in _tensors(loaded, selector)]
+    _write(expose_tensors(loaded, [*own, *tensors]), out, as_json, quiet)
+
+
+@command.command("gradient")
+@click.argument("model")
+@click.option("--of", required=True, metavar="TENSOR", help="The tensor to differentiate.")
+@click.option(
+    "--wrt",
+    required=True,
+    multiple=True,
+    metavar="TENSOR",
+    help="With respect to this tensor; several may be given.",
+)
+@click.option(
+    "--rules", default="auto", show_default=True, metavar="SET", help="gradient, guided-backprop, deconvnet."
+)
+@_OUT
+@shared("json", "quiet")
+def gradient(
+    model: str, of: str, wrt: tuple[str, ...], rules: str, out: str, as_json: bool, quiet: bool
+) -> None:
+    """The model that computes the gradient of one tensor with respect to others.
+
+    Its input `<of>_grad` takes the cotangent, its outputs are `<wrt>_grad`.
+
+    \b
+    Example:
+      onnxviz export gradient model.onnx --of logits --wrt input -o gradient.onnx
+    """
+    _write(gradient_of(model, of, wrt, rules), out, as_json, quiet)
+
+
+def _tensors(model: Model, selector: str) -> list[str]:
+    """The tensors that a selector names: those of layers, else one of the graph's by its exact name."""
+    try:
+        return [layer.tensor for layer in select(model, selector)]
+    except SelectorError:
+        if selector in model.tensors:
+            return [selector]
+        raise
+
+
+def _write(model: Model, out: str, as_json: bool, quiet: bool) -> None:
+    model.save(out)
+    if as_json:
+        document = {
+            "out": out,
+            "inputs": [value.name for value in model.inputs],
+            "outputs": [value.name for value in model.outputs],
+            "gradients": model.gradients,
+            "cotangent": model.cotangent,
+        }
+        click.echo(json_text(document), nl=False)
+        return
+    for kind, values in (("input", model.inputs), ("output", model.outputs)):
+        for value in values:
+            click.echo(f"{kind:7} {value}")
+    say(f"written to {out}", quiet)

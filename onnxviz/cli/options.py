@@ -1,0 +1,136 @@
+"""The options that commands share, each declared once."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import numpy as np
+import numpy.typing as npt
+
+from onnxviz.errors import ShapeError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Size(click.ParamType):  # type: ignore[type-arg]
+    """HEIGHTxWIDTH in pixels."""
+
+    name = "HxW"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read "224x320" as (224, 320)."""
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).lower().split("x")
+        if len(parts) != 2 or not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+            self.fail(f"{value!r} is not a size; write HEIGHTxWIDTH, such as 224x320", param, ctx)
+        return int(parts[0]), int(parts[1])
+
+
+_OPTIONS: dict[str, Callable[[Any], Any]] = {
+    "layer": click.option(
+        "--layer",
+        "layers",
+        multiple=True,
+        metavar="SELECTOR",
+        help="An index, a tensor, node or module name, a glob, an operator type, first-conv, last-conv "
+        "or all. May be given several times.",
+    ),
+    "channels": click.option(
+        "--channels",
+        default="all",
+        metavar="SPEC",
+        help='"0,3,8-15", "all" or "strongest:16".',
+        show_default=True,
+    ),
+    "preprocess": click.option(
+        "--preprocess",
+        metavar="NAME|FILE",
+        help="imagenet, caffe, tf, unit, raw, or a TOML file. Default: what the model says, else a guess.",
+    ),
+    "labels": click.option("--labels", metavar="FILE", help="Class names: JSON, or one a line."),
+    "device": click.option(
+        "--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.", show_default=True
+    ),
+    "batch": click.option("--batch", type=click.IntRange(min=1), help="Pictures per run. Default: chosen."),
+    "input": click.option(
+        "--input",
+        "inputs",
+        multiple=True,
+        metavar="NAME=FILE.npy",
+        help="Another input of the model. May be given several times.",
+    ),
+    "size": click.option(
+        "--size",
+        type=Size(),
+        help="Another input size than the model was exported for, if its graph allows it.",
+    ),
+    "output": click.option("--output", metavar="NAME", help="Which output. Default: the first like scores."),
+    "out": click.option(
+        "--out",
+        "out",
+        metavar="DIR",
+        help="The folder to write. Default: onnxviz-out/COMMAND, replaced at each run.",
+    ),
+    "overwrite": click.option(
+        "--overwrite", is_flag=True, help="Write into the folder of --out though it holds files."
+    ),
+    "colormap": click.option(
+        "--colormap", metavar="NAME", help="A matplotlib colormap. Default: by the data's sign."
+    ),
+    "alpha": click.option("--alpha", type=click.FloatRange(0, 1), help="Opacity of the strongest values."),
+    "json": click.option(
+        "--json", "as_json", is_flag=True, help="One JSON document on stdout, nothing else."
+    ),
+    "quiet": click.option("-q", "--quiet", is_flag=True, help="No messages, no progress; errors only."),
+}
+
+FOLDER = ("out", "overwrite", "json", "quiet")
+PICTURES = ("preprocess", "size", "input", "device", "batch")
+
+
+def shared(*names: str) -> Callable[[Command], Command]:
+    """Add shared options to a command, in this order."""
+
+    def add(command: Command) -> Command:
+        for name in reversed(names):
+            command = _OPTIONS[name](command)
+        return command
+
+    return add
+
+
+def read_inputs(pairs: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+    """The arrays that `--input NAME=FILE.npy` names.
+
+    Raises:
+        ShapeError: A pair cannot be read, or a file holds no array; pickles are refused.
+    """
+    arrays = {}
+    for pair in pairs:
+        name, sign, file = pair.partition("=")
+        if not sign or not name or not file:
+            raise ShapeError(f"cannot read --input {pair!r}; write NAME=FILE.npy")
+        try:
+            array = np.load(file, allow_pickle=False)
+        except OSError as err:
+            raise ShapeError(f"--input {name}: cannot read {file}: {err.strerror or err}") from None
+        except (ValueError, EOFError):
+            raise ShapeError(f"--input {name}: {file} is not a .npy file of numbers") from None
+        if not isinstance(array, np.ndarray):
+            raise ShapeError(f"--input {name}: {file} holds several arrays; give a .npy file of one")
+        arrays[name] = array
+    return arrays
+
+
+def pictures(arguments: Sequence[str]) -> list[Any]:
+    """The pictures that arguments name, folders unpacked."""
+    from onnxviz.vision.read import list_pictures
+
+    return [picture for argument in arguments for picture in list_pictures(argument)]
+
+
+def output_place(out: str | None, overwrite: bool, command: str) -> tuple[Path, bool]:
+    """The folder to write and whether it may be replaced: the default one always may."""
+    return (Path("onnxviz-out") / command, True) if out is None else (Path(out), overwrite)

@@ -1,0 +1,51 @@
+"""The demonstration: every question asked once, of the model and the picture that come along."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from onnxviz.graph.layers import total_parameters
+from onnxviz.graph.model import load
+from onnxviz.methods.activations import observe
+from onnxviz.methods.explain import explain, explain_each
+from onnxviz.methods.kernels import kernels
+from onnxviz.methods.manifest import manifest
+from onnxviz.methods.query import ask
+from onnxviz.methods.save import save_activations, save_explanation, save_kernels
+from onnxviz.samples import sample_model, sample_picture
+
+
+def demonstrate(folder: Path, device: str = "auto") -> Iterator[str]:
+    """Fill `folder` with the answers, and yield a line on each; the folder must not hold the names it writes.
+
+    Raises:
+        ModelError: The sample files are missing from this installation.
+        OutputError: The folder cannot be written.
+    """
+    model, picture = load(sample_model()), sample_picture()
+    yield f"inspect: {len(model.layers)} layers, {total_parameters(model):,} parameters"
+
+    found = kernels(model, "first-conv")
+    drawn = [layer for layer in model.layers if layer.name in found]
+    save_kernels(found, drawn, manifest(model, layer=list(found), warnings=[]), folder / "kernels")
+    yield f"kernels: {found[drawn[0].name].shape[0]} filters of {drawn[0].name}"
+
+    seen = observe(model, picture, device=device)
+    save_activations(seen, folder / "activations", strip_channel=0)
+    yield f"activations: {len(seen.layers)} layers; outputs moved by {seen.drift:.0e} by being watched"
+
+    chosen = observe(model, picture, ["conv1", "fire4_squeeze1x1"], device=device)
+    save_activations(chosen, folder / "strongest", channels="strongest:4")
+    yield "strongest: the four strongest channels of two layers, laid over the picture"
+
+    query = ask(model, picture)
+    both = explain_each(query, [(0, "top-1"), (0, "top-2")], device=device)
+    save_explanation(both, folder / "explain")
+    first, second = both.evidence
+    yield (
+        f"explain: {first.target.text} {first.probability:.2f}, then {second.target.text} "
+        f"{second.probability:.2f}, at {both.layer}"
+    )
+
+    pixels = explain(model, picture, method="gradient", device=device)
+    save_explanation(pixels, folder / "saliency")
+    yield f"saliency: the gradient of {pixels.evidence[0].target.text} over the pixels"

@@ -1,0 +1,273 @@
+"""Results into folders: the pictures, the raw numbers and the manifest, all of them or none."""
+
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxviz.errors import SelectorError
+from onnxviz.graph.layers import Layer
+from onnxviz.methods.activations import Observation
+from onnxviz.methods.channels import choose_channels
+from onnxviz.methods.explanation import Evidence, Explanation
+from onnxviz.views.colors import HEAT, Pixels, Scale
+from onnxviz.views.figures import compare_grid, feature_grid, strip
+from onnxviz.views.files import digests, output_folder, write_atomic, write_png
+from onnxviz.views.heatmaps import ALPHA, heat, overlay, place, signed
+from onnxviz.views.kernels import kernel_grid
+from onnxviz.views.layout import beside, panel
+from onnxviz.views.photographs import channels_on_picture, empty_map, explanation
+from onnxviz.views.text import caption
+
+Array: TypeAlias = npt.NDArray[Any]
+
+MOST_ON_PICTURE = 16
+MOST_SIDE_BY_SIDE = 6
+
+
+class Folder:
+    """An output folder while it is filled: pictures and arrays by name."""
+
+    def __init__(self, path: Path) -> None:
+        """Fill `path`, an empty folder."""
+        self.path = path
+
+    def picture(self, name: str, image: Pixels) -> None:
+        """Write one picture."""
+        write_png(self.path / f"{name}.png", image)
+
+    def arrays(self, name: str, arrays: Mapping[str, Array]) -> None:
+        """Write arrays into one .npz file."""
+        data = io.BytesIO()
+        # numpy takes keywords, and a layer may bear the name of one of its own.
+        np.savez_compressed(data, **{_key(key): array for key, array in arrays.items()})  # type: ignore[arg-type]
+        write_atomic(self.path / f"{name}.npz", data.getvalue())
+
+    def manifest(self, entries: Mapping[str, Any]) -> None:
+        """Write manifest.json, with the sha256 of every file written before."""
+        whole = {**entries, "files": digests(self.path)}
+        write_atomic(self.path / "manifest.json", json_text(whole).encode())
+
+
+@contextmanager
+def filling(folder: str | Path, overwrite: bool) -> Iterator[Folder]:
+    """A folder to fill, which appears whole when the block ends well, or not at all.
+
+    Raises:
+        OutputError: It cannot be written, or holds files and `overwrite` is false.
+    """
+    with output_folder(folder, overwrite=overwrite) as path:
+        yield Folder(path)
+
+
+def save_explanation(
+    found: Explanation,
+    folder: str | Path,
+    overwrite: bool = False,
+    colormap: str | None = None,
+    alpha: float | None = None,
+) -> Path:
+    """Write an explanation: for each map the figure, the overlay, the bare heatmap and the raw map."""
+    colors, opacity = (HEAT if colormap is None else colormap), (ALPHA if alpha is None else alpha)
+    names = _map_names(found)
+    with filling(folder, overwrite) as out:
+        for one, name in zip(found.evidence, names, strict=True):
+            _draw_map(out, found, one, name, colors, opacity)
+        for picture in dict.fromkeys(one.picture for one in found.evidence):
+            members = [one for one in found.evidence if one.picture == picture and one.empty is None]
+            if len(members) > 1:
+                stem = _stems(found)[picture]
+                out.picture(f"{stem}-targets", _side_by_side(found, members, colors, opacity))
+        arrays: dict[str, Array] = {
+            "heatmap": found.heatmap,
+            "score": found.score,
+            "probability": found.probability,
+        }
+        if found.raw.dtype == object:
+            arrays |= {f"raw_{number}": one.raw for number, one in enumerate(found.evidence)}
+        else:
+            arrays["raw"] = found.raw
+        out.arrays("explain", arrays)
+        out.manifest(found.manifest)
+    return Path(folder)
+
+
+def save_activations(
+    seen: Observation,
+    folder: str | Path,
+    channels: str = "all",
+    scale: Scale = "layer",
+    strip_channel: int | None = None,
+    overwrite: bool = False,
+    colormap: str | None = None,
+    alpha: float | None = None,
+) -> Path:
+    """Write activations: one titled sheet for each layer; of several pictures, side by side on one scale.
+
+    Up to 16 channels, chosen by number or strength, are also laid over the first picture. `strip_channel`
+    adds one channel of every layer in one strip.
+
+    Raises:
+        SelectorError: A channel is out of range, or there is no such colormap.
+        OutputError: The folder cannot be written.
+    """
+    names = seen.pictures.names
+    with filling(folder, overwrite) as out:
+        for layer in seen.layers:
+            maps = seen.maps(layer)
+            chosen = choose_channels(channels, maps, layer.name)
+            title, note = f"{layer.name}  ({layer.op})", _size_note(maps)
+            stem = f"{layer.index:03d}-{slug(layer.name)}"
+            if 1 < len(names) <= MOST_SIDE_BY_SIDE:
+                columns = [(Path(name).name, one[chosen]) for name, one in zip(names, maps, strict=True)]
+                out.picture(stem, compare_grid(columns, chosen, title, note, scale, colormap))
+            else:
+                for number, (name, one) in enumerate(zip(names, maps, strict=True)):
+                    sheet = feature_grid(one[chosen], chosen, title, note, scale, colormap)
+                    ending = "" if len(names) == 1 else f"-{number:03d}-{slug(Path(name).stem)}"
+                    out.picture(f"{stem}{ending}", sheet)
+            if channels.strip().lower() != "all" and len(chosen) <= MOST_ON_PICTURE and layer.is_spatial:
+                for number, name in enumerate(names[:MOST_SIDE_BY_SIDE]):
+                    figure = channels_on_picture(
+                        seen.pictures.pixels[number],
+                        maps[number][chosen],
+                        chosen,
+                        seen.pictures.boxes[number],
+                        title,
+                        colormap=colormap,
+                        alpha=0.8 if alpha is None else alpha,
+                    )
+                    ending = "" if len(names) == 1 else f"-{number:03d}-{slug(Path(name).stem)}"
+                    out.picture(f"{stem}-on-picture{ending}", figure)
+        if strip_channel is not None:
+            out.picture(f"strip-channel-{strip_channel}", _strip(seen, strip_channel, colormap))
+        out.arrays("activations", seen.arrays)
+        out.manifest({**seen.manifest, "channels": channels, "scale": scale})
+    return Path(folder)
+
+
+def save_kernels(
+    kernels: Mapping[str, Array],
+    layers: Sequence[Layer],
+    entries: Mapping[str, Any],
+    folder: str | Path,
+    overwrite: bool = False,
+    colormap: str | None = None,
+) -> Path:
+    """Write the kernels of convolutions: a sheet for each layer, and the numbers."""
+    with filling(folder, overwrite) as out:
+        for layer in layers:
+            weights = kernels[layer.name]
+            note = " × ".join(map(str, weights.shape))
+            figure = kernel_grid(weights, f"{layer.name}  ({layer.op})", note, colormap)
+            out.picture(f"{layer.index:03d}-{slug(layer.name)}", figure)
+        out.arrays("kernels", kernels)
+        out.manifest(entries)
+    return Path(folder)
+
+
+def json_text(entries: Mapping[str, Any]) -> str:
+    """A document as JSON text; numbers that JSON has no word for become null."""
+    return json.dumps(_plain(entries), indent=2, ensure_ascii=False) + "\n"
+
+
+def slug(text: str, longest: int = 60) -> str:
+    """A text as part of a file name on any system."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._")[:longest] or "_"
+
+
+def _draw_map(out: Folder, found: Explanation, one: Evidence, name: str, colormap: str, alpha: float) -> None:
+    photograph = found.pictures.pixels[one.picture]
+    title = f"{found.method}: {one.target.text}"
+    chance = "" if one.probability is None else f", probability {one.probability:.3f}"
+    place_name = f"at {one.layer.name}" if one.layer is not None else "over the pixels"
+    note = f"{place_name}; score {one.score:.4g}{chance}; gradient: {one.route}"
+    lines = [
+        f"{rank}. {entry['label']} ({entry['index']})  {entry['probability']:.1%}"
+        for rank, entry in enumerate(found.manifest["top5"][one.picture], start=1)
+    ]
+    if one.empty is not None:
+        out.picture(name, empty_map(photograph, one.empty, title, lines, note))
+        return
+    warm = _placed(found, one)
+    out.picture(name, explanation(photograph, warm, title, lines, note, colormap, alpha))
+    out.picture(f"{name}-overlay", overlay(photograph, warm, colormap, alpha))
+    out.picture(f"{name}-heatmap", heat(warm, colormap))
+    out.picture(f"{name}-raw", signed(_flat(one.raw)))
+
+
+def _side_by_side(found: Explanation, members: Sequence[Evidence], colormap: str, alpha: float) -> Pixels:
+    photograph = found.pictures.pixels[members[0].picture]
+    panels = [panel(photograph, "picture")]
+    for one in members:
+        chance = "" if one.probability is None else f" {one.probability:.1%}"
+        warm = _placed(found, one)
+        panels.append(panel(overlay(photograph, warm, colormap, alpha), f"{one.target.text}{chance}"))
+    return caption(beside(panels), f"{found.method}: {len(members)} targets")
+
+
+def _placed(found: Explanation, one: Evidence) -> npt.NDArray[np.float32]:
+    size = found.pictures.pixels[one.picture].shape[:2]
+    warm = place(one.heatmap, found.pictures.boxes[one.picture], (size[0], size[1]))
+    return np.clip(warm, 0, 1)
+
+
+def _flat(raw: Array) -> Array:
+    """A raw map as one signed plane: pixel methods are summed over their channels."""
+    if raw.ndim == 2:
+        return raw
+    channels = -1 if raw.shape[-1] in (1, 3) else 0
+    return np.asarray(raw.astype(np.float64).sum(axis=channels))
+
+
+def _stems(found: Explanation) -> list[str]:
+    """One name for each picture, numbered where several pictures would share it."""
+    stems = [slug(Path(name).stem) for name in found.pictures.names]
+    return [stem if stems.count(stem) == 1 else f"{stem}-{number}" for number, stem in enumerate(stems)]
+
+
+def _map_names(found: Explanation) -> list[str]:
+    stems = _stems(found)
+    names = [f"{stems[one.picture]}-{slug(one.target.text, 40)}" for one in found.evidence]
+    return [name if names.count(name) == 1 else f"{name}-{number}" for number, name in enumerate(names)]
+
+
+def _strip(seen: Observation, channel: int, colormap: str | None) -> Pixels:
+    rows = [
+        (layer.name, seen.maps(layer)[0, channel])
+        for layer in seen.layers
+        if seen.maps(layer).shape[1] > channel
+    ]
+    if not rows:
+        raise SelectorError(f"no layer here has a channel {channel}")
+    return strip(rows, f"channel {channel} of {len(rows)} layers", colormap=colormap)
+
+
+def _size_note(maps: Array) -> str:
+    _, channels, height, width = maps.shape
+    return f"{channels} channels, {height} × {width}"
+
+
+def _key(name: str) -> str:
+    """A layer's name as a key of an .npz file, which is a path inside an archive."""
+    return name.strip("/").replace("\\", "/") or "_"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
