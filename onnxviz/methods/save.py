@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxviz.errors import SelectorError
+from onnxviz.files import write_atomic
 from onnxviz.graph.layers import Layer
 from onnxviz.methods.activations import Observation
 from onnxviz.methods.channels import choose_channels
 from onnxviz.methods.explanation import Evidence, Explanation
 from onnxviz.views.colors import HEAT, Pixels, Scale
 from onnxviz.views.figures import compare_grid, feature_grid, strip
-from onnxviz.views.files import digests, output_folder, write_atomic, write_png
+from onnxviz.views.files import digests, output_folder, write_png
 from onnxviz.views.heatmaps import ALPHA, heat, overlay, place, signed
 from onnxviz.views.kernels import kernel_grid
 from onnxviz.views.layout import beside, panel

@@ -1,12 +1,10 @@
 """Files and folders that appear whole or not at all."""
 
 import contextlib
-import errno
 import hashlib
 import io
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,26 +12,13 @@ from pathlib import Path
 from PIL import Image
 
 from onnxviz.errors import OutputError
+from onnxviz.files import FULL, refused, sibling, write_atomic
 from onnxviz.views.colors import Pixels
 
 MANIFEST = "manifest.json"
 
 # What desktops leave in any folder that they show.
 _LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_ADVICE = {
-    errno.EACCES: "close what has it open, or choose a place that you may write to",
-    errno.EPERM: "close what has it open, or choose a place that you may write to",
-    errno.EBUSY: "close what has it open, or choose another place",
-    errno.EROFS: "choose a place that is not read-only",
-    errno.ENOSPC: "make room there or choose another disk",
-    errno.EDQUOT: "make room there or choose another disk",
-    errno.ENOTDIR: "a part of this path is a file; choose another place",
-    errno.EEXIST: "a part of this path is a file; choose another place",
-    errno.ENOENT: "make the folder first or choose another place",
-    errno.ENAMETOOLONG: "choose a shorter name",
-    errno.EISDIR: "this is a folder; give the name of a file",
-}
 
 
 def write_png(path: str | os.PathLike[str], image: Pixels) -> None:
@@ -47,39 +32,18 @@ def write_png(path: str | os.PathLike[str], image: Pixels) -> None:
     write_atomic(path, data.getvalue())
 
 
-def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file beside its place and then rename it, so that readers see the old or the new, whole.
-
-    Raises:
-        OutputError: the file cannot be written; nothing is left of it.
-    """
-    place = Path(path)
-    try:
-        if place.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        partial = _sibling(place)
-        try:
-            with partial.open("xb") as file:
-                file.write(data)
-            partial.replace(place)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise _refused(place, error) from error
-
-
 @contextlib.contextmanager
 def output_folder(folder: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
     """A folder to write into that takes the place of `folder` when the block ends without an exception.
 
-    Until then, and after any exception (Ctrl-C too), `folder` is as it was. An earlier output is replaced
-    only with `overwrite`, and only while it holds nothing but the files that its own manifest lists, so that
-    no file of somebody else's is ever deleted.
+    Until then, and after any exception (Ctrl-C too), `folder` is as it was. A folder that holds files is
+    written to only with `overwrite`: an earlier output, nothing but the files that its own manifest lists, is
+    replaced as a whole; into any other folder the new files move one by one, and what else it holds stays,
+    so that no file of somebody else's is ever deleted.
 
     Args:
         folder: the place of the output; missing parents are made.
-        overwrite: replace an earlier output there.
+        overwrite: write there though it holds files.
 
     Yields:
         An empty folder beside `folder`.
@@ -90,19 +54,22 @@ def output_folder(folder: str | os.PathLike[str], *, overwrite: bool = False) ->
     place = Path(folder)
     _check_replaceable(place, overwrite)
     made = _make_parents(place)
-    partial = _sibling(place)
+    partial = sibling(place)
     try:
         try:
             partial.mkdir()
             yield partial
             # Minutes may have passed since the first look.
             _check_replaceable(place, overwrite)
-            _swap(partial, place)
+            if not place.exists() or _is_ours(place):
+                _swap(partial, place)
+            else:
+                _move_into(partial, place)
         except OSError as error:
             # An error of the block about something else, such as a file to read, is not ours to explain.
             named = Path(str(error.filename))
-            if error.errno in _FULL or named == place or partial in (named, *named.parents):
-                raise _refused(place, error) from error
+            if error.errno in FULL or named == place or partial in (named, *named.parents):
+                raise refused(place, error) from error
             raise
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -143,7 +110,7 @@ def _is_real_folder(path: Path) -> bool:
 
 
 def _check_replaceable(place: Path, overwrite: bool) -> None:
-    """Refuse with OutputError a place that holds anything but an earlier output that may go."""
+    """Refuse with OutputError a place that is no folder to write to, or holds files that may not change."""
     try:
         if place.is_symlink():
             raise OutputError(
@@ -160,9 +127,8 @@ def _check_replaceable(place: Path, overwrite: bool) -> None:
             return
         if not overwrite:
             raise OutputError(f"{place} holds files; add --overwrite to replace them, or name another folder")
-        _check_ours(place)
     except OSError as error:
-        raise _refused(place, error) from error
+        raise refused(place, error) from error
 
 
 def _kept() -> list[Path]:
@@ -174,22 +140,25 @@ def _kept() -> list[Path]:
     return kept
 
 
-def _check_ours(place: Path) -> None:
-    refusal = f"will not replace {place}"
-    remedy = "name another folder, or empty this one yourself"
+def _is_ours(place: Path) -> bool:
+    """Whether a folder is empty, or holds an earlier output and nothing else."""
+    names = _names(place)
     try:
-        listed = json.loads((place / MANIFEST).read_bytes())["files"]
-    except FileNotFoundError:
-        raise OutputError(f"{refusal}: it holds files and no {MANIFEST} of onnxviz; {remedy}") from None
-    except (ValueError, KeyError, TypeError):
-        listed = None
+        listed = json.loads((place / MANIFEST).read_bytes())["files"] if names else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
     if not isinstance(listed, dict):
-        raise OutputError(f"{refusal}: its {MANIFEST} is not one of onnxviz; {remedy}")
-    for name in _names(place):
-        if name not in listed and name != MANIFEST and name.rpartition("/")[2] not in _LITTER:
-            raise OutputError(
-                f"{refusal}: onnxviz did not write {name} in it; move that file, or name another folder"
-            )
+        return False
+    return all(name in listed or name == MANIFEST or name.rpartition("/")[2] in _LITTER for name in names)
+
+
+def _move_into(partial: Path, place: Path) -> None:
+    """Move the new files into a folder that holds others, each whole, the manifest last."""
+    for name in sorted(_names(partial), key=lambda name: name == MANIFEST):
+        target = place / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (partial / name).replace(target)
+    shutil.rmtree(partial, ignore_errors=True)
 
 
 def _make_parents(place: Path) -> list[Path]:
@@ -198,7 +167,7 @@ def _make_parents(place: Path) -> list[Path]:
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _refused(place, error) from error
+        raise refused(place, error) from error
     return missing
 
 
@@ -207,7 +176,7 @@ def _swap(partial: Path, place: Path) -> None:
     if not place.exists():
         partial.rename(place)
         return
-    old = _sibling(place)
+    old = sibling(place)
     place.rename(old)
     try:
         partial.rename(place)
@@ -216,12 +185,3 @@ def _swap(partial: Path, place: Path) -> None:
         raise
     # The new output stands whole; a leftover of the old one must not turn that into a failure.
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _sibling(path: Path) -> Path:
-    return path.with_name(f".onnxviz-{secrets.token_hex(8)}")
-
-
-def _refused(path: Path, error: OSError) -> OutputError:
-    advice = _ADVICE.get(error.errno or 0, "choose another place")
-    return OutputError(f"cannot write {path}: {error.strerror or error}; {advice}")

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from onnxviz.errors import OutputError
-from onnxviz.views.files import digests, output_folder, write_atomic, write_png
+from onnxviz.files import write_atomic
+from onnxviz.views.files import digests, output_folder, write_png
 
 OLD_FILES = {"a.png": "00", "sub/b.npz": "11"}
 
@@ -141,27 +142,34 @@ def test_a_folder_with_files_is_refused_without_overwrite(tmp_path):
     assert tree(tmp_path / "out") == before
 
 
-def test_a_folder_without_a_manifest_is_never_replaced(tmp_path):
-    before = fill(tmp_path / "out", manifest=False)
-    refused(tmp_path / "out", "no manifest.json of onnxviz")
-    assert tree(tmp_path / "out") == before
+def keeps(place, name):
+    """Writing into `place` with overwrite keeps its file `name` and adds the new ones."""
+    mine = (place / name).read_bytes()
+    with output_folder(place, overwrite=True) as folder:
+        (folder / "new.txt").write_text("new")
+    assert (place / name).read_bytes() == mine
+    assert (place / "new.txt").read_text() == "new"
+    assert [path.name for path in place.parent.iterdir()] == [place.name]
+
+
+def test_a_folder_without_a_manifest_keeps_its_files(tmp_path):
+    fill(tmp_path / "out", manifest=False)
+    for name in tree(tmp_path / "out"):
+        keeps(tmp_path / "out", name)
 
 
 @pytest.mark.parametrize("manifest", ["", "[]", "{}", '{"name": "web app"}', '{"files": ["a.png"]}', "\x00"])
-def test_a_manifest_of_another_program_protects_its_folder(tmp_path, manifest):
+def test_a_folder_with_a_manifest_of_another_program_keeps_its_files(tmp_path, manifest):
     fill(tmp_path / "out", manifest=False)
     (tmp_path / "out" / "manifest.json").write_text(manifest)
-    before = tree(tmp_path / "out")
-    refused(tmp_path / "out", "is not one of onnxviz")
-    assert tree(tmp_path / "out") == before
+    keeps(tmp_path / "out", "manifest.json")
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "sub/notes.txt", "sub/manifest.json"])
-def test_a_file_that_somebody_put_into_an_output_protects_it(tmp_path, name):
+def test_a_file_that_somebody_put_into_an_output_stays(tmp_path, name):
     fill(tmp_path / "out")
     (tmp_path / "out" / name).write_text("mine")
-    refused(tmp_path / "out", f"onnxviz did not write {name} in it")
-    assert (tmp_path / "out" / name).read_text() == "mine"
+    keeps(tmp_path / "out", name)
 
 
 def test_a_file_that_appears_during_the_run_protects_the_folder(tmp_path):
@@ -207,12 +215,15 @@ def test_a_link_is_never_followed_or_replaced(tmp_path):
     assert tree(tmp_path / "real") == before
 
 
-def test_a_link_inside_an_output_protects_it(tmp_path):
+def test_a_link_inside_an_output_is_not_followed(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "mine.txt").write_text("mine")
     fill(tmp_path / "out")
     link(tmp_path / "out" / "linked", tmp_path / "real")
-    refused(tmp_path / "out", "onnxviz did not write linked in it")
+    with output_folder(tmp_path / "out", overwrite=True) as folder:
+        (folder / "new.txt").write_text("new")
+    assert (tmp_path / "out" / "new.txt").read_text() == "new"
+    assert (tmp_path / "out" / "linked").is_symlink()
     assert tree(tmp_path / "real") == {"mine.txt": b"mine"}
 
 

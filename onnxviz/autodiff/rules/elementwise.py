@@ -4,7 +4,7 @@ import math
 
 import onnx_ir as ir
 
-from onnxviz.autodiff.rules.helpers import Answers, data, unbroadcast
+from onnxviz.autodiff.rules.helpers import Answers, cast_like, data, unbroadcast
 from onnxviz.autodiff.ruleset import ZERO, constant_everywhere, vjp
 from onnxviz.graph.ops import Ops
 
@@ -50,9 +50,9 @@ def _erf(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
 @vjp("Cast")
 def _cast(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     x = data(node)
-    if x.dtype is None or not x.dtype.is_floating_point():
-        return (ZERO,)
-    return (op.Cast(g, to=int(x.dtype)),)
+    if x.dtype is None:
+        return (None,)
+    return (op.Cast(g, to=int(x.dtype)) if x.dtype.is_floating_point() else ZERO,)
 
 
 @vjp("Add", "Sum")
@@ -82,11 +82,13 @@ def _div(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
 @vjp("Pow")
 def _pow(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     (a, b), (y,) = node.inputs, node.outputs
-    exponent = op.CastLike(b, a)
+    assert a is not None
+    assert b is not None
+    exponent = cast_like(op, b, a)
     lowered = op.Mul(exponent, op.Pow(a, op.Sub(exponent, 1)))
     # 0 ** b is 0 for every b > 0: the logarithm must not turn that into a NaN.
     logarithm = op.Log(op.Where(op.Greater(a, 0), a, 1))
-    grown = op.CastLike(op.Mul(g, op.Mul(y, logarithm)), b)
+    grown = cast_like(op, op.Mul(g, op.Mul(y, logarithm)), b)
     return unbroadcast(op, op.Mul(g, lowered), a, y), unbroadcast(op, grown, b, y)
 
 

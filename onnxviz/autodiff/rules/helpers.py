@@ -19,6 +19,12 @@ def data(node: ir.Node) -> ir.Value:
     return value
 
 
+def cast_like(op: Ops, value: ir.Value, like: ir.Value) -> ir.Value:
+    """`value` with the element type of `like`."""
+    assert like.dtype is not None
+    return value if value.dtype == like.dtype else op.Cast(value, to=int(like.dtype))
+
+
 def unbroadcast(op: Ops, g: ir.Value, x: ir.Value | None, y: ir.Value) -> ir.Value:
     """Sum `g`, shaped like `y`, down to the shape of `x`: the transpose of broadcasting x to y."""
     assert x is not None

@@ -90,8 +90,7 @@ def _pad(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
 
 def _width(op: Ops, x: ir.Value, axis: int) -> ir.Value:
     """The size of one axis, as a vector of one."""
-    axis %= rank_of(x)
-    return op.shape(x, axis, axis + 1)
+    return op.shape(x, axis, axis + 1 or None)
 
 
 def _slice_as_pads(node: ir.Node) -> list[int] | None:

@@ -27,12 +27,15 @@ def _average_pool(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     x, (y,), win = data(node), node.outputs, window(node)
     assert x.dtype is not None
     padded = win.begin is None or win.end is None or any(win.begin) or any(win.end)
-    if padded or node.attributes.get_int("ceil_mode", 0) == 1:
+    ceil = node.attributes.get_int("ceil_mode", 0) == 1
+    if padded or ceil:
         share = op.Mul(g, _one_over_divisor(op, node, x, win))
     else:
         share = op.Div(g, math.prod(win.kernel))
     # Channels do not mix, so they join the batch and one kernel of ones serves them all.
-    planes = op.Reshape(share, op.Concat(op.ints(-1, 1), op.shape(y, 2), axis=0))
+    # With ceil_mode, shape inference before opset 19 counts windows that lie in the padding alone.
+    sizes = op.Shape(y, start=2) if ceil else op.shape(y, 2)
+    planes = op.Reshape(share, op.Concat(op.ints(-1, 1), sizes, axis=0))
     spread = transposed(op, planes, _ones(op, win, x.dtype), win, (x, y))
     return (op.reshape_like(spread, x),)
 
