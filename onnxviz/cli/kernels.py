@@ -5,7 +5,7 @@ import click
 from onnxviz.cli.console import say
 from onnxviz.cli.options import FOLDER, output_place, shared
 from onnxviz.graph.model import load
-from onnxviz.methods.kernels import kernels
+from onnxviz.methods.kernels import blue_first, kernels
 from onnxviz.methods.manifest import manifest
 from onnxviz.methods.save import json_text, save_kernels
 
@@ -37,7 +37,7 @@ def command(
     found = kernels(loaded, list(layers) if layers else "Conv")
     drawn = [layer for layer in loaded.layers if layer.name in found]
     entries = manifest(loaded, layer=[layer.name for layer in drawn], warnings=[])
-    save_kernels(found, drawn, entries, place, replace, colormap)
+    save_kernels(found, drawn, entries, place, replace, colormap, blue_first(loaded, drawn))
     if as_json:
         numbers = {name: {"shape": list(array.shape), "values": array} for name, array in found.items()}
         click.echo(json_text({**entries, "kernels": numbers, "out": str(place)}), nl=False)

@@ -7,7 +7,7 @@ from onnxviz.graph.layers import total_parameters
 from onnxviz.graph.model import load
 from onnxviz.methods.activations import observe
 from onnxviz.methods.explain import explain, explain_each
-from onnxviz.methods.kernels import kernels
+from onnxviz.methods.kernels import blue_first, kernels
 from onnxviz.methods.manifest import manifest
 from onnxviz.methods.query import ask
 from onnxviz.methods.save import save_activations, save_explanation, save_kernels
@@ -26,7 +26,8 @@ def demonstrate(folder: Path, device: str = "auto") -> Iterator[str]:
 
     found = kernels(model, "first-conv")
     drawn = [layer for layer in model.layers if layer.name in found]
-    save_kernels(found, drawn, manifest(model, layer=list(found), warnings=[]), folder / "kernels")
+    entries = manifest(model, layer=list(found), warnings=[])
+    save_kernels(found, drawn, entries, folder / "kernels", bgr=blue_first(model, drawn))
     yield f"kernels: {found[drawn[0].name].shape[0]} filters of {drawn[0].name}"
 
     seen = observe(model, picture, device=device)

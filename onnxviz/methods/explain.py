@@ -265,7 +265,10 @@ def _evidence(
     found: Found,
 ) -> Evidence:
     raw, route, layer = found
-    heatmap, empty = heatmap_of(raw if how.over == "layer" else _strength(raw, query), query.input_size)
+    if how.over == "layer":
+        heatmap, empty = heatmap_of(raw, query.input_size)
+    else:
+        heatmap, empty = heatmap_of(_strength(raw, query), query.input_size, percentile=99)
     chances = probabilities(answer, scores).reshape(-1)
     probability = float(chances[target.terms[0][0]]) if len(target.terms) == 1 else None
     return Evidence(picture, target, target.score(row), probability, raw, heatmap, layer, route, empty)

@@ -8,12 +8,16 @@ import numpy.typing as npt
 from onnxviz.views.heatmaps import resample
 
 
-def heatmap_of(raw: npt.NDArray[Any], size: tuple[int, int]) -> tuple[npt.NDArray[np.float32], str | None]:
+def heatmap_of(
+    raw: npt.NDArray[Any], size: tuple[int, int], percentile: float = 100
+) -> tuple[npt.NDArray[np.float32], str | None]:
     """What is positive in a map, at another size and with a maximum of 1; and why it is empty, if it is.
 
     Args:
         raw: [h, w], signed.
         size: Height and width of the model's input, pixels.
+        percentile: Which value becomes 1. Gradients over pixels have a few outliers that would leave all else
+            dark: Smilkov et al. 2017, "SmoothGrad", section 3.1, cap them at the 99th percentile.
 
     Returns:
         float32 [H, W] in [0, 1], and None or a reason. A map that is not finite or has nothing positive
@@ -31,4 +35,5 @@ def heatmap_of(raw: npt.NDArray[Any], size: tuple[int, int]) -> tuple[npt.NDArra
         return np.zeros(size, np.float32), reason
     # Scaled first: what float32 cannot hold would otherwise vanish on the way.
     positive = resample(np.maximum(raw / raw.max(), 0), size)
-    return positive / positive.max(), None
+    top = np.percentile(positive, percentile)
+    return np.minimum(positive / (top if top > 0 else positive.max()), 1).astype(np.float32), None

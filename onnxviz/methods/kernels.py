@@ -7,13 +7,17 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from onnxviz.errors import SelectorError
+from onnxviz.errors import SelectorError, ShapeError
 from onnxviz.graph.families import family
 from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import Model, ModelLike, load
 from onnxviz.graph.ops import constant_of
 from onnxviz.graph.quantisation import dequantised
 from onnxviz.graph.selectors import select
+from onnxviz.vision.images import picture_input
+from onnxviz.vision.preprocess import choose
+
+_KEEPS_CHANNELS = ("Transpose", "Cast", "Pad", "QuantizeLinear", "DequantizeLinear")
 
 
 def kernels(
@@ -31,6 +35,36 @@ def kernels(
         names = ", ".join(f"{layer.name!r} ({layer.op})" for layer in chosen[:3])
         raise SelectorError(f"no kernels in {names}: name a convolution, such as --layer Conv")
     return found
+
+
+def blue_first(model: Model, layers: Sequence[Layer]) -> list[str]:
+    """The names of the layers that read a picture whose colours the model's metadata calls BGR."""
+    try:
+        where = picture_input(model.inputs)
+    except ShapeError:
+        return []
+    if choose(None, model.metadata, where).color != "BGR":
+        return []
+    return [layer.name for layer in layers if _reads(model, layer, where.name)]
+
+
+def _reads(model: Model, layer: Layer, name: str) -> bool:
+    """Whether a layer reads an input directly, or past operators that keep its channels."""
+    node = model.tensor(layer.tensor).producer()
+    while node is not None and node.inputs[0] is not None:
+        value = node.inputs[0]
+        if value.name == name:
+            return True
+        node = value.producer()
+        if node is None or node.op_type not in (
+            "Transpose",
+            "Cast",
+            "QuantizeLinear",
+            "DequantizeLinear",
+            "Pad",
+        ):
+            return False
+    return False
 
 
 def _kernel(model: Model, layer: Layer) -> npt.NDArray[Any] | None:

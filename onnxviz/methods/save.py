@@ -3,7 +3,7 @@
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,7 +20,7 @@ from onnxviz.methods.explanation import Evidence, Explanation
 from onnxviz.views.colors import HEAT, Pixels, Scale
 from onnxviz.views.figures import compare_grid, feature_grid, strip
 from onnxviz.views.files import digests, output_folder, write_png
-from onnxviz.views.heatmaps import ALPHA, heat, overlay, place, signed
+from onnxviz.views.heatmaps import ALPHA, heat, mosaic, overlay, place, signed
 from onnxviz.views.kernels import kernel_grid
 from onnxviz.views.layout import beside, panel
 from onnxviz.views.photographs import channels_on_picture, empty_map, explanation
@@ -160,11 +160,16 @@ def save_kernels(
     folder: str | Path,
     overwrite: bool = False,
     colormap: str | None = None,
+    bgr: Collection[str] = (),
 ) -> Path:
-    """Write the kernels of convolutions: a sheet for each layer, and the numbers."""
+    """Write the kernels of convolutions: a sheet for each layer, and the numbers.
+
+    `bgr` names the layers whose three inputs are blue, green, red.
+    """
     with filling(folder, overwrite) as out:
         for layer in layers:
-            weights = kernels[layer.name]
+            # Drawn as red, green, blue, whatever order the model takes its colours in.
+            weights = kernels[layer.name][:, ::-1] if layer.name in bgr else kernels[layer.name]
             note = " × ".join(map(str, weights.shape))
             figure = kernel_grid(weights, f"{layer.name}  ({layer.op})", note, colormap)
             out.picture(f"{layer.index:03d}-{slug(layer.name)}", figure)
@@ -200,7 +205,8 @@ def _draw_map(out: Folder, found: Explanation, one: Evidence, name: str, colorma
     out.picture(name, explanation(photograph, warm, title, lines, note, colormap, alpha))
     out.picture(f"{name}-overlay", overlay(photograph, warm, colormap, alpha))
     out.picture(f"{name}-heatmap", heat(warm, colormap))
-    out.picture(f"{name}-raw", signed(_flat(one.raw)))
+    size = (photograph.shape[0], photograph.shape[1])
+    out.picture(f"{name}-raw", mosaic(signed(_flat(one.raw)), found.pictures.boxes[one.picture], size))
 
 
 def _side_by_side(found: Explanation, members: Sequence[Evidence], colormap: str, alpha: float) -> Pixels:

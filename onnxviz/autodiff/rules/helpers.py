@@ -85,7 +85,9 @@ def scatter_add(op: Ops, size: ir.Value, where: ir.Value, g: ir.Value) -> ir.Val
     return op.Cast(landed, to=int(g.dtype)) if half else landed
 
 
-def count(op: Ops, x: ir.Value, y: ir.Value) -> ir.Value:
-    """How many elements of x go into one of y, as a scalar of y's type."""
-    assert y.dtype is not None
-    return op.Cast(op.Div(op.Size(x), op.Size(y)), to=int(y.dtype))
+def shared_out(op: Ops, g: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
+    """`g`, shaped like y, over how many elements of x went into one of y."""
+    assert g.dtype is not None
+    # The count itself may lie beyond half floats.
+    from_, into = (op.Cast(op.Size(value), to=int(ir.DataType.DOUBLE)) for value in (x, y))
+    return op.Mul(g, op.Cast(op.Div(into, from_), to=int(g.dtype)))

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxviz.autodiff.rules.convolution import transposed
-from onnxviz.autodiff.rules.helpers import Answers, Cotangent, count, data, scatter_back
+from onnxviz.autodiff.rules.helpers import Answers, Cotangent, data, scatter_back, shared_out
 from onnxviz.autodiff.ruleset import vjp
 from onnxviz.graph.ops import Ops, rank_of
 from onnxviz.graph.window import Window, window
@@ -43,7 +43,7 @@ def _average_pool(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
 @vjp("GlobalAveragePool")
 def _global_average_pool(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     x, (y,) = data(node), node.outputs
-    return (op.Expand(op.Div(g, count(op, x, y)), op.shape(x)),)
+    return (op.Expand(shared_out(op, g, x, y), op.shape(x)),)
 
 
 @vjp("GlobalMaxPool")

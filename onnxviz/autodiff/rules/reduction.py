@@ -2,7 +2,7 @@
 
 import onnx_ir as ir
 
-from onnxviz.autodiff.rules.helpers import Answers, count, data
+from onnxviz.autodiff.rules.helpers import Answers, data, shared_out
 from onnxviz.autodiff.ruleset import ZERO, vjp
 from onnxviz.graph.ops import Ops, rank_of
 
@@ -16,7 +16,7 @@ def _reduce_sum(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
 @vjp("ReduceMean")
 def _reduce_mean(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     x, axes = data(node), node.inputs[1:]
-    share = op.Div(_kept(op, node, g), count(op, x, node.outputs[0]))
+    share = shared_out(op, _kept(op, node, g), x, node.outputs[0])
     return op.Expand(share, op.shape(x)), *(ZERO for _ in axes)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import onnx_ir as ir
 
-from onnxviz.autodiff.rules.helpers import Answers, data
+from onnxviz.autodiff.rules.helpers import Answers, data, same_size
 from onnxviz.autodiff.ruleset import ZERO, node_name, vjp
 from onnxviz.errors import UnsupportedOperator
 from onnxviz.graph.ops import Ops, constant_of, rank_of
@@ -44,8 +44,7 @@ def _resized_axes(node: ir.Node, rank: int) -> list[int]:
         return [axis for axis, scale in zip(among, known, strict=True) if scale != 1]
     if x.shape is None or y.shape is None:
         return among
-    # Batch and channel are never resized where their sizes cannot be read: no runtime does that.
-    return [a for a in among if x.shape[a] != y.shape[a] or (not isinstance(x.shape[a], int) and a >= 2)]
+    return [axis for axis in among if not same_size(x.shape[axis], y.shape[axis])]
 
 
 def _resized_identity(op: Ops, node: ir.Node, axis: int, rank: int) -> ir.Value:
