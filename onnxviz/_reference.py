@@ -4,7 +4,7 @@ The operators here replace those that it gets wrong or refuses; the tests compar
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -243,7 +243,16 @@ def _halves(pads: Ints, rank: int) -> tuple[list[int], list[int]]:
 
 
 def run(model: Model, feeds: Mapping[str, Array]) -> dict[str, Array]:
-    """The outputs by name, from ONNX's reference evaluator."""
+    """The outputs by name, from ONNX's reference evaluator.
+
+    Raises:
+        UnsupportedOperator: It cannot run an operator of the model.
+    """
+    return prepare(model)(feeds)
+
+
+def prepare(model: Model) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
+    """As `run`, for a model that is run several times."""
     try:
         evaluator = ReferenceEvaluator(_with_weights(model), new_ops=list(OPERATORS))
     except NotImplementedError as err:
@@ -252,7 +261,7 @@ def run(model: Model, feeds: Mapping[str, Array]) -> dict[str, Array]:
             "check the rule on a model of standard operators"
         ) from None
     names = [value.name for value in model.outputs]
-    return dict(zip(names, evaluator.run(None, dict(feeds)), strict=True))
+    return lambda feeds: dict(zip(names, evaluator.run(None, dict(feeds)), strict=True))
 
 
 def with_shifts(model: Model, of: str, names: Sequence[str]) -> tuple[Model, dict[str, str]]:

@@ -53,7 +53,7 @@ def check_gradient(
         ShapeError: An input is not of floats or has no known rank, and `inputs` does not give it.
         UnsupportedOperator: An operator has no rule, or the reference evaluator cannot run it.
     """
-    from onnxviz._reference import in_double, run, with_shifts
+    from onnxviz._reference import in_double, prepare, run, with_shifts
     from onnxviz.autodiff.pullback import gradient
     from onnxviz.graph.expose import expose
     from onnxviz.graph.model import load
@@ -77,13 +77,14 @@ def check_gradient(
     found = run(derived, {**feeds, **seeds})
 
     moved, shifts = with_shifts(work, of, names)
+    run_moved = prepare(moved)
     still = {shifts[name]: np.zeros_like(here[name]) for name in names}
     noise = 4 * np.finfo(value.dtype).eps * np.linalg.norm(u) * np.linalg.norm(value) / step
     worst = 0.0
     for name in names:
         v = rng.standard_normal(here[name].shape).astype(here[name].dtype)
         ahead, behind = (
-            next(iter(run(moved, {**feeds, **still, shifts[name]: v * v.dtype.type(h)}).values()))
+            next(iter(run_moved({**feeds, **still, shifts[name]: v * v.dtype.type(h)}).values()))
             for h in (step, -step)
         )
         slope = (ahead.astype(np.float64) - behind) / (2 * step)

@@ -7,7 +7,8 @@ import click
 from onnxviz.cli.console import progress, say, warn
 from onnxviz.cli.options import FOLDER, PICTURES, output_place, pictures, read_inputs, shared
 from onnxviz.methods.activations import observe
-from onnxviz.methods.save import json_text, save_activations
+from onnxviz.methods.manifest import json_text
+from onnxviz.methods.save import save_activations
 
 
 @click.command("activations")

@@ -8,8 +8,8 @@ from onnxviz.cli.console import progress, say
 from onnxviz.cli.options import output_place, shared
 from onnxviz.graph.model import load
 from onnxviz.methods.demo import demonstrate
-from onnxviz.methods.manifest import manifest
-from onnxviz.methods.save import filling, json_text
+from onnxviz.methods.manifest import json_text, manifest
+from onnxviz.methods.save import filling
 from onnxviz.samples import sample_model
 
 

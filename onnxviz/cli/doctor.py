@@ -3,7 +3,7 @@
 import click
 
 from onnxviz.cli.options import shared
-from onnxviz.methods.save import json_text
+from onnxviz.methods.manifest import json_text
 from onnxviz.runtime.doctor import examine
 
 

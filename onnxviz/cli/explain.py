@@ -8,9 +8,10 @@ from onnxviz.cli.console import progress, say, warn
 from onnxviz.cli.options import FOLDER, PICTURES, output_place, pictures, read_inputs, shared
 from onnxviz.methods.explain import explain_each
 from onnxviz.methods.explanation import Explanation
+from onnxviz.methods.manifest import json_text
 from onnxviz.methods.method import METHODS
 from onnxviz.methods.query import ask
-from onnxviz.methods.save import json_text, save_explanation
+from onnxviz.methods.save import save_explanation
 from onnxviz.methods.target import expand
 
 

@@ -9,7 +9,7 @@ from onnxviz.errors import SelectorError
 from onnxviz.graph.expose import expose as expose_tensors
 from onnxviz.graph.model import Model, load
 from onnxviz.graph.selectors import select
-from onnxviz.methods.save import json_text
+from onnxviz.methods.manifest import json_text
 
 _OUT = click.option("-o", "--out", "out", required=True, metavar="OUT.onnx", help="The file to write.")
 

@@ -7,8 +7,7 @@ from onnxviz.cli.options import shared
 from onnxviz.graph.layers import Layer, total_parameters
 from onnxviz.graph.model import Model, ValueInfo, format_shape, load
 from onnxviz.graph.selectors import select
-from onnxviz.methods.manifest import describe_model
-from onnxviz.methods.save import json_text
+from onnxviz.methods.manifest import describe_model, json_text
 
 
 @click.command("inspect")

@@ -6,8 +6,8 @@ from onnxviz.cli.console import say
 from onnxviz.cli.options import FOLDER, output_place, shared
 from onnxviz.graph.model import load
 from onnxviz.methods.kernels import blue_first, kernels
-from onnxviz.methods.manifest import manifest
-from onnxviz.methods.save import json_text, save_kernels
+from onnxviz.methods.manifest import json_text, manifest
+from onnxviz.methods.save import save_kernels
 
 
 @click.command("kernels")

@@ -152,7 +152,7 @@ def explain_each(
                 "forward": round(forwarded - started, 3),
                 "maps": round(time.perf_counter() - forwarded, 3),
             },
-            warnings=[*_warnings(query, how), *notes, *_empties(query, evidence)],
+            warnings=[*_warnings(query, how, scores, answers), *notes, *_empties(query, evidence)],
         ),
         pictures=query.pictures,
         evidence=tuple(evidence),
@@ -289,12 +289,14 @@ def _stacked(raws: Sequence[Array]) -> Array:
     return stacked
 
 
-def _warnings(query: Query, how: Method) -> list[str]:
+def _warnings(query: Query, how: Method, scores: Scores, answers: Array) -> list[str]:
     found = []
     if query.preprocess.source.startswith("guess"):
         found.append(f"preprocessing: {query.preprocess.source}")
     if how.caveat is not None:
         found.append(f"{how.name}: {how.caveat}")
+    if answers.dtype.kind == "f" and not np.isfinite(answers).all():
+        found.append(f"output {scores.output!r} holds values that are NaN or infinite")
     return found
 
 

@@ -1,9 +1,13 @@
 """What a result came from, in a form that can be kept beside it and compared later."""
 
 import hashlib
+import json
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+import numpy as np
 
 from onnxviz.graph.model import Model
 
@@ -40,3 +44,22 @@ def versions() -> dict[str, str]:
 def manifest(model: Model, **entries: Any) -> dict[str, Any]:
     """A manifest: the model, the versions, and the entries given (see docs/manifest.md)."""
     return {"model": describe_model(model), "versions": versions(), **entries}
+
+
+def json_text(entries: Mapping[str, Any]) -> str:
+    """A document as JSON text; numbers that JSON has no word for become null."""
+    return json.dumps(_plain(entries), indent=2, ensure_ascii=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value

@@ -1,7 +1,6 @@
 """Results into folders: the pictures, the raw numbers and the manifest, all of them or none."""
 
 import io
-import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from onnxviz.graph.layers import Layer
 from onnxviz.methods.activations import Observation
 from onnxviz.methods.channels import choose_channels
 from onnxviz.methods.explanation import Evidence, Explanation
+from onnxviz.methods.manifest import json_text
 from onnxviz.views.colors import HEAT, Pixels, Scale
 from onnxviz.views.figures import compare_grid, feature_grid, strip
 from onnxviz.views.files import digests, output_folder, write_png
@@ -178,11 +178,6 @@ def save_kernels(
     return Path(folder)
 
 
-def json_text(entries: Mapping[str, Any]) -> str:
-    """A document as JSON text; numbers that JSON has no word for become null."""
-    return json.dumps(_plain(entries), indent=2, ensure_ascii=False) + "\n"
-
-
 def slug(text: str, longest: int = 60) -> str:
     """A text as part of a file name on any system."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._")[:longest] or "_"
@@ -264,17 +259,3 @@ def _size_note(maps: Array) -> str:
 def _key(name: str) -> str:
     """A layer's name as a key of an .npz file, which is a path inside an archive."""
     return name.strip("/").replace("\\", "/") or "_"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value

@@ -100,17 +100,22 @@ def top(
 
 
 def probabilities(values: npt.NDArray[Any], scores: Scores) -> npt.NDArray[np.float64]:
-    """The output of one picture as probabilities: softmax over the classes unless it is one already."""
+    """The output of one picture as probabilities: softmax over the classes unless it is one already.
+
+    A score that is NaN has the probability 0.
+    """
     exact = np.nan_to_num(values.astype(np.float64), nan=-np.inf, posinf=np.finfo(np.float64).max)
     if scores.squashed == "LogSoftmax":
         return np.exp(exact)
     if scores.squashed is not None or _sums_to_one(exact):
-        return exact if values.dtype.kind == "f" else exact / max(exact.sum(), 1.0)
+        return np.maximum(exact, 0) if values.dtype.kind == "f" else exact / max(exact.sum(), 1.0)
     if scores.class_axis is None:
         return exact
     axis = max(scores.class_axis - 1, 0)
-    shifted = np.exp(exact - exact.max(axis=axis, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=axis, keepdims=True), np.float64)
+    highest = exact.max(axis=axis, keepdims=True)
+    shifted = np.exp(exact - np.where(np.isfinite(highest), highest, 0))
+    total = shifted.sum(axis=axis, keepdims=True)  # zero where every score is NaN
+    return np.asarray(shifted / np.where(total > 0, total, 1), np.float64)
 
 
 def _sums_to_one(exact: npt.NDArray[np.float64]) -> bool:

@@ -1,0 +1,175 @@
+"""Measure start-up, gradients and drawing, one process per figure, on the model that comes along.
+
+    python3 scripts/benchmark.py            print the page
+    python3 scripts/benchmark.py --write    write it to docs/benchmarks.md
+
+Times depend on the machine; the ratios in one run mean more. Run it with nothing else running.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+REPEATS = 7
+
+
+def command_seconds(*arguments: str) -> float:
+    """The median wall time of a command in a fresh process, after one that warms the disk's cache."""
+    times: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(REPEATS + 1):
+            started = time.perf_counter()
+            subprocess.run([sys.executable, *arguments], cwd=folder, check=True, capture_output=True)
+            times.append(time.perf_counter() - started)
+    return median(times[1:])
+
+
+def measure(name: str) -> dict[str, float]:
+    """Run one of `MEASURES` in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--measure", name], check=True, capture_output=True, text=True
+    )
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def repeated(call: Callable[[], object], seconds: float = 2.0) -> float:
+    """The median time of a call, in milliseconds, over some seconds of calls after a few to warm up."""
+    for _ in range(3):
+        call()
+    times = []
+    started = time.perf_counter()
+    while time.perf_counter() - started < seconds or len(times) < 5:
+        before = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - before)
+    return 1000 * median(times)
+
+
+def gradients() -> dict[str, float]:
+    """The plain model, Grad-CAM's gradient at two layers, and the gradient over the pixels."""
+    import numpy as np
+
+    from onnxviz import Session, gradient, load
+    from onnxviz.samples import sample_model
+
+    model = load(sample_model())
+    picture = np.random.default_rng(0).normal(0, 50, (1, 3, 227, 227)).astype(np.float32)
+    one_hot = np.zeros((1, 1000), np.float32)
+    one_hot[0, 285] = 1
+    plain = Session(model, "cpu")
+    figures = {"forward": repeated(lambda: plain.run({"input": picture}))}
+    figures["nodes"] = len(model.ir_model.graph)
+    for name, at in (("conv10", "conv10_relu"), ("fire4", "fire4_concat"), ("pixels", "input")):
+        started = time.perf_counter()
+        slopes = gradient(model, of="logits", wrt=at, keep=["logits", at])
+        figures[f"{name} build"] = 1000 * (time.perf_counter() - started)
+        figures[f"{name} nodes"] = len(slopes.ir_model.graph)
+        session = Session(slopes, "cpu")
+        feeds = {"input": picture, "logits_grad": one_hot}
+        figures[name] = repeated(lambda session=session, feeds=feeds: session.run(feeds))  # type: ignore[misc]
+    return figures
+
+
+def drawing() -> dict[str, float]:
+    """A layer of 512 channels as one sheet, and the same as PNG."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    from onnxviz.views.figures import feature_grid
+
+    maps = np.random.default_rng(0).normal(size=(512, 28, 28)).astype(np.float32)
+    sheet = feature_grid(maps, list(range(512)), "layer")
+    return {
+        "sheet": repeated(lambda: feature_grid(maps, list(range(512)), "layer")),
+        "png": repeated(lambda: Image.fromarray(sheet).save(io.BytesIO(), "PNG", compress_level=4)),
+    }
+
+
+MEASURES: dict[str, Callable[[], dict[str, float]]] = {"gradients": gradients, "drawing": drawing}
+
+
+def page() -> str:
+    """The page with figures measured now."""
+    from onnxviz.samples import sample_model, sample_picture
+
+    bare = command_seconds("-c", "pass")
+    helped = command_seconds("-m", "onnxviz", "--help")
+    inspected = command_seconds("-m", "onnxviz", "inspect", str(sample_model()))
+    explained = command_seconds("-m", "onnxviz", "explain", str(sample_model()), str(sample_picture()))
+    g, d = measure("gradients"), measure("drawing")
+    forward = g["forward"]
+    runtime = next(n for n in ("onnxruntime-gpu", "onnxruntime") if _installed(n))
+    return f"""# Measured
+
+Printed by `scripts/benchmark.py` on {os.cpu_count()} cores ({platform.machine()}), Python \
+{platform.python_version()}, {runtime} {version(runtime)}, CPU; medians.
+Times depend on the machine, the ratios less.
+
+## Start-up, a fresh process each
+
+| command | seconds |
+|---|---|
+| an empty Python | {bare:.2f} |
+| `onnxviz --help` | {helped:.2f} |
+| `onnxviz inspect` of SqueezeNet 1.1 | {inspected:.2f} |
+| `onnxviz explain` of one picture by SqueezeNet 1.1, four pictures written | {explained:.2f} |
+
+## Gradients of SqueezeNet 1.1, one picture
+
+| graph | nodes | built in | one run | of the plain forward pass |
+|---|---|---|---|---|
+| the plain model | {g["nodes"]:.0f} | | {forward:.1f} ms | 1.00 |
+{_row(g, "conv10", "Grad-CAM at the last activation")}{_row(g, "fire4", "Grad-CAM at fire4")}\
+{_row(g, "pixels", "the gradient over the pixels")}
+## Drawing
+
+A layer of 512 channels of 28 x 28: {d["sheet"]:.0f} ms as one titled sheet, {d["png"]:.0f} ms more as PNG.
+"""
+
+
+def _row(g: dict[str, float], name: str, title: str) -> str:
+    nodes, build, run = g[f"{name} nodes"], g[f"{name} build"], g[name]
+    return f"| {title} | {nodes:.0f} | {build:.0f} ms | {run:.1f} ms | {run / g['forward']:.2f} |\n"
+
+
+def _installed(name: str) -> bool:
+    from importlib.metadata import PackageNotFoundError
+
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
+    parser.add_argument("--measure", choices=MEASURES, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        print(json.dumps(MEASURES[arguments.measure]()))
+        return
+    text = page()
+    if arguments.write:
+        PAGE.write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""The documentation says what the code does."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import onnxviz
+from onnxviz.methods.method import METHODS
+from onnxviz.vision.preprocess import PRESETS
+
+ROOT = Path(__file__).parents[1]
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_table_of_operators_is_that_of_the_code():
+    operators = script("operators")
+    assert operators.PAGE.read_text(encoding="utf-8") == operators.page()
+    assert "| Conv | `rules/convolution.py` |  |" in operators.page()
+    assert "| Relu | `rules/activation.py` | guided-backprop, deconvnet |" in operators.page()
+
+
+def test_the_changelog_counts_the_operators():
+    count = len(onnxviz.autodiff.ruleset.GRADIENT.by_type)
+    assert f"{count} operators" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_every_link_between_pages_leads_somewhere():
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_preset_is_documented():
+    text = (ROOT / "docs" / "preprocessing.md").read_text(encoding="utf-8")
+    assert [name for name in PRESETS if f"`{name}`" not in text] == []
+
+
+def test_every_method_is_in_the_help():
+    from click.testing import CliRunner
+
+    from onnxviz.cli import main
+
+    text = CliRunner().invoke(main, ["explain", "--help"]).output
+    assert [name for name in METHODS if name not in re.sub(r"\s+", " ", text)] == []
+
+
+def test_every_manifest_key_is_documented():
+    from onnxviz.samples import sample_model, sample_picture
+
+    found = onnxviz.explain(sample_model(), sample_picture())
+    text = (ROOT / "docs" / "manifest.md").read_text(encoding="utf-8")
+    assert [key for key in found.manifest if f"`{key}`" not in text] == []
