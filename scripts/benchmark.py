@@ -47,7 +47,7 @@ def repeated(call: Callable[[], object], seconds: float = 2.0) -> float:
     """The median time of a call, in milliseconds, over some seconds of calls after a few to warm up."""
     for _ in range(3):
         call()
-    times = []
+    times: list[float] = []
     started = time.perf_counter()
     while time.perf_counter() - started < seconds or len(times) < 5:
         before = time.perf_counter()

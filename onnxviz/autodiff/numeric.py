@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-STEP = 0.01
-"""The step in standard deviations of the layer: small enough for curvature, large enough for rounding."""
+STEP, HALF_STEP = 0.001, 0.1
+"""The step in standard deviations of the layer: small enough for kinks, large enough for rounding.
+
+Of the steps tried these have the best worst case (docs/decisions/007-step.md); the second is for half floats.
+"""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ def channel_steps(activation: npt.NDArray[Any], axis: int, copies: int) -> Itera
         copies: How many copies may be run at once; at least two are.
     """
     spread = float(np.std(activation.astype(np.float64)))
-    size = STEP * spread if spread > 0 and np.isfinite(spread) else STEP
+    step = HALF_STEP if activation.dtype.itemsize == 2 else STEP
+    size = step * spread if spread > 0 and np.isfinite(spread) else step
     count = activation.shape[axis]
     at_once = max(1, copies // 2)
     for start in range(0, count, at_once):

@@ -16,7 +16,7 @@ def command(as_json: bool) -> None:
         click.echo(json_text(found.to_dict()), nl=False)
         return
     click.echo(f"Python {found.python} on {found.platform}")
-    for name, number in found.versions.items():
+    for name, number in {**found.versions, **found.runtimes}.items():
         click.echo(f"{name:18} {number or 'not installed'}")
     click.echo(f"{'providers':18} {', '.join(found.providers)}")
     click.echo(f"{'device auto takes':18} {found.device}")
