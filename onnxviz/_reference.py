@@ -131,6 +131,9 @@ class ConvTranspose(OpRun):
             end = [total - one for total, one in zip(totals, begin, strict=True)]
         else:
             begin, end = _halves(pads if auto_pad == "NOTSET" else None, rank)
+        if output_shape:
+            y = np.pad(y, [(0, 0)] * 2 + [(0, max(0, o - f)) for o, f in zip(wanted, full, strict=True)])
+            full = list(y.shape[2:])
         kept = tuple(slice(first, size - last) for first, size, last in zip(begin, full, end, strict=True))
         y = y[:, :, *kept]
         return (y if b is None else y + b.reshape(-1, *[1] * rank),)

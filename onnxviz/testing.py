@@ -82,13 +82,19 @@ def check_gradient(
     noise = 4 * np.finfo(value.dtype).eps * np.linalg.norm(u) * np.linalg.norm(value) / step
     worst = 0.0
     for name in names:
-        v = rng.standard_normal(here[name].shape).astype(here[name].dtype)
+        answer = found[derived.gradients[name]]
+        if answer.shape != here[name].shape:
+            raise AssertionError(
+                f"the gradient of {of!r} with respect to {name!r} is wrong: it has the shape {answer.shape}, "
+                f"{name!r} has {here[name].shape}"
+            )
+        v = rng.standard_normal(answer.shape).astype(answer.dtype)
         ahead, behind = (
             next(iter(run_moved({**feeds, **still, shifts[name]: v * v.dtype.type(h)}).values()))
             for h in (step, -step)
         )
         slope = (ahead.astype(np.float64) - behind) / (2 * step)
-        numeric, exact = float(np.vdot(u, slope)), float(np.vdot(found[derived.gradients[name]], v))
+        numeric, exact = float(np.vdot(u, slope)), float(np.vdot(answer, v))
         scale = max(float(np.linalg.norm(u) * np.linalg.norm(slope)), abs(exact), noise / tolerance)
         error = abs(exact - numeric) / scale if scale else 0.0
         if not error <= tolerance:  # a NaN is an error too

@@ -61,7 +61,7 @@ def gradient(
     seed = _seed(op, graph, target, values)
     found = pull_back(op, graph, target, seed, list(sources.values()), rule_set)
 
-    outputs = [values[name] for name in keep]
+    outputs = [values[name] for name in dict.fromkeys(keep)]
     gradients = {}
     graph.outputs.clear()
     for name, source in sources.items():
@@ -90,7 +90,7 @@ def pull_back(
         if target not in (reached if len(sources) == 1 else dependents(graph, [source])):
             raise DisconnectedError(f"{target.name!r} does not depend on {source.name!r}")
     cotangents = {target: seed}
-    stopped: dict[ir.Value, ir.Node] = {}
+    stopped: list[tuple[ir.Value, ir.Node]] = []
     forward = [node for node in graph if any(value in reached for value in reads(node))]
     for node in reversed(forward):
         arriving = [cotangents.get(output) for output in node.outputs]
@@ -106,12 +106,12 @@ def pull_back(
                     f"for its input {value.name!r}, which {', '.join(repr(s.name) for s in sources)} leads to"
                 )
             if answer is ZERO:
-                stopped.setdefault(value, node)
+                stopped.append((value, node))
                 continue
             if value in cotangents:
                 answer = op.Add(cotangents[value], answer)
             # A cotangent is shaped like its primal: no shape of the backward graph need be inferred.
-            answer.type, answer.shape = value.type, value.shape
+            answer.type, answer.shape = value.type or answer.type, value.shape
             cotangents[value] = answer
     for source in sources:
         if source not in cotangents:
@@ -156,11 +156,11 @@ def _seed(op: Ops, graph: ir.Graph, target: ir.Value, values: dict[str, ir.Value
 
 
 def _why_stopped(
-    graph: ir.Graph, target: ir.Value, source: ir.Value, stopped: Mapping[ir.Value, ir.Node]
+    graph: ir.Graph, target: ir.Value, source: ir.Value, stopped: Sequence[tuple[ir.Value, ir.Node]]
 ) -> str:
     """Name the step functions at which every path from the source ends."""
     behind = dependents(graph, [source])
-    nodes = {node_name(node): node.op_type for value, node in stopped.items() if value in behind}
+    nodes = {node_name(node): node.op_type for value, node in stopped if value in behind}
     blame = ", ".join(f"{op_type} node {name!r}" for name, op_type in nodes.items())
     return (
         f"the gradient of {target.name!r} with respect to {source.name!r} is zero everywhere: "

@@ -6,11 +6,12 @@ and an answer is the cotangent of an input (a graph value), `ZERO` where the out
 that input, or `None` where the derivative is not written - an error only if that input leads to a target.
 """
 
+from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, cast
 
 import onnx_ir as ir
 
@@ -62,7 +63,9 @@ class RuleSet:
 
     def override(self, name: str, rules: Mapping[str, Rule]) -> "RuleSet":
         """A rule set of another name that answers for the operators in `rules` and inherits the rest."""
-        return replace(self, name=name, by_type=MappingProxyType({**self.by_type, **rules}))
+        # A chain and no copy, for what is registered later is inherited too.
+        chain = ChainMap(dict(rules), cast(dict[str, Rule], self.by_type))
+        return replace(self, name=name, by_type=MappingProxyType(chain))
 
     def when(self, applies: Callable[[ir.Node], bool], rule: Rule) -> "RuleSet":
         """The same rule set with a special case that comes before all others."""

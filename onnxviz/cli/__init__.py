@@ -51,6 +51,13 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; that nobody reads its output to the end is no failure (to Click it is one)."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            return _stop_talking()
+
     def main(
         self,
         args: Sequence[str] | None = None,
@@ -79,12 +86,16 @@ class Commands(click.Group):
             click.echo("Error: out of memory; try a smaller --batch, fewer layers or pictures", err=True)
             code = _BAD_INPUT
         except BrokenPipeError:
-            # Whoever read our output has read enough; Python would complain once more on exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = 0
+            code = _stop_talking()
         if standalone_mode:
             sys.exit(code if isinstance(code, int) else 0)
         return code
+
+
+def _stop_talking() -> int:
+    """Whoever read our output has read enough; Python would complain once more on exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 @click.group(

@@ -1,5 +1,6 @@
 """The options that commands share, each declared once."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,6 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxviz.errors import ShapeError
+
+_SIZE = re.compile(r"([0-9]{1,6}) *x *([0-9]{1,6})")
+_MOST_PIXELS = 2**26  # a slip of the finger should not take all memory
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -22,10 +26,11 @@ class Size(click.ParamType):  # type: ignore[type-arg]
         """Read "224x320" as (224, 320)."""
         if isinstance(value, tuple):
             return value
-        parts = str(value).lower().split("x")
-        if len(parts) != 2 or not all(part.strip().isdigit() and int(part) > 0 for part in parts):
-            self.fail(f"{value!r} is not a size; write HEIGHTxWIDTH, such as 224x320", param, ctx)
-        return int(parts[0]), int(parts[1])
+        match = _SIZE.fullmatch(str(value).strip().lower())
+        height, width = map(int, match.groups()) if match else (0, 0)
+        if not 0 < height * width <= _MOST_PIXELS:
+            self.fail(f"{value!r} is no size for pictures; write HEIGHTxWIDTH, such as 224x320", param, ctx)
+        return height, width
 
 
 _OPTIONS: dict[str, Callable[[Any], Any]] = {

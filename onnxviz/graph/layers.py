@@ -2,7 +2,8 @@
 
 import ast
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -14,7 +15,15 @@ from onnxviz.graph.model import Model, shape_of
 from onnxviz.graph.receptive import Field, Trace, trace_axes
 
 _QUANTISED = (ir.DataType.UINT8, ir.DataType.INT8)
-_WEIGHT_INPUTS = {"QLinearConv": (3, 8), "QLinearMatMul": (3,), "QGemm": (3, 6), "DequantizeLinear": (0,)}
+_INTEGER_PRODUCTS = ("ConvInteger", "MatMulInteger")
+# Where an operator holds weights among scales, zero points, bounds and places; anywhere for any other.
+_WEIGHT_INPUTS = {
+    **dict.fromkeys(("DequantizeLinear", "QuantizeLinear", "Gather", "Pad", "Resize", "Slice"), (0,)),
+    **dict.fromkeys(_INTEGER_PRODUCTS, (0, 1)),
+    "QLinearConv": (3, 8),
+    "QLinearMatMul": (0, 3),
+    "QGemm": (3, 6),
+}
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
@@ -89,11 +98,11 @@ def layer_table(model: Model) -> tuple[Layer, ...]:
     traces = trace_axes(graph)
     space = _spatial_sources(graph, traces)
     names = _unique_names(graph)
+    nodes, moving = _data(graph)
     layers: list[Layer] = []
-    for node in _data_nodes(graph):
+    for node in nodes:
         tensor = node.outputs[0]
-        carries = tensor.dtype is None or tensor.dtype.is_floating_point() or tensor.dtype in _QUANTISED
-        if not carries or not any(output in needed for output in node.outputs):
+        if not _carries(node, tensor) or not any(output in needed for output in node.outputs):
             continue
         grid, channel = _maps(node, tensor, traces.get(tensor), space)
         layers.append(
@@ -104,7 +113,7 @@ def layer_table(model: Model) -> tuple[Layer, ...]:
                 op=node.op_type,
                 module=module_path(node),
                 shape=shape_of(tensor),
-                params=_parameters(node),
+                params=sum(_size(weight) for weight in _weights(node, moving)),
                 macs=_macs(node),
                 receptive_field=_receptive_field(traces.get(tensor), grid),
                 grid=grid,
@@ -116,7 +125,8 @@ def layer_table(model: Model) -> tuple[Layer, ...]:
 
 def total_parameters(model: Model) -> int:
     """The numbers in all weights, each weight once however many layers share it."""
-    weights = {tensor for node in _data_nodes(model.ir_model.graph) for tensor in _weights(node)}
+    nodes, moving = _data(model.ir_model.graph)
+    weights = {weight for node in nodes for weight in _weights(node, moving)}
     return sum(_size(weight) for weight in weights)
 
 
@@ -129,7 +139,7 @@ def module_path(node: ir.Node) -> str | None:
     if recorded is not None:
         try:
             scopes = ast.literal_eval(recorded)
-        except (ValueError, SyntaxError):
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # as untrusted as the file
             return None
         return str(scopes[-2]) or None if isinstance(scopes, list) and len(scopes) > 1 else None
     *parts, _operator = (node.name or "").split(";")[0].split("/")
@@ -142,26 +152,33 @@ def module_path(node: ir.Node) -> str | None:
     return ".".join(tokens) or None
 
 
-def _data_nodes(graph: ir.Graph) -> list[ir.Node]:
-    """The nodes computed from the values of an input, not merely from its shape."""
+def _data(graph: ir.Graph) -> tuple[list[ir.Node], set[ir.Value]]:
+    """What is computed from the values of an input, not merely from its shape: the nodes, and all values."""
     moving = set(graph.inputs)
     nodes = []
     for node in graph:
         if node.op_type not in ("Shape", "Size") and any(value in moving for value in reads(node)):
             moving.update(node.outputs)
             nodes.append(node)
-    return nodes
+    return nodes, moving
+
+
+def _carries(node: ir.Node, tensor: ir.Value) -> bool:
+    """Whether a tensor holds activations: floats or quantised numbers, not indices or masks."""
+    if tensor.dtype is None or node.op_type in _INTEGER_PRODUCTS:
+        return True
+    return tensor.dtype.is_floating_point() or tensor.dtype in _QUANTISED
 
 
 def _unique_names(graph: ir.Graph) -> Mapping[ir.Node, str]:
-    """Each node's name where it has one of its own, else its first output's."""
-    count: dict[str, int] = {}
-    for node in graph:
-        count[node.name or ""] = count.get(node.name or "", 0) + 1
+    """Each node's name where it is no other node's and no other's first output's, else its first output's."""
+    makers = {str(node.outputs[0].name): node for node in graph if node.outputs}
+    count = Counter(node.name for node in graph)
     return {
-        node: node.name if node.name and count[node.name] == 1 else str(node.outputs[0].name)
-        for node in graph
-        if node.outputs
+        node: node.name
+        if node.name and count[node.name] == 1 and makers.get(node.name, node) is node
+        else out
+        for out, node in makers.items()
     }
 
 
@@ -170,8 +187,7 @@ def _spatial_sources(graph: ir.Graph, traces: Mapping[ir.Value, Trace]) -> set[i
     return {
         field.source
         for node in graph
-        if family(node.op_type) in ("Conv", "ConvTranspose", "MaxPool", "AveragePool")
-        and node.inputs[0] in traces
+        if in_family(node, ("Conv", "ConvTranspose", "MaxPool", "AveragePool")) and node.inputs[0] in traces
         for field in traces[node.inputs[0]].axes[2:]  # type: ignore[index]
         if field is not None
     }
@@ -212,20 +228,22 @@ def _plain(value: Fraction | None) -> float | None:
     return None if value is None else _number(value)
 
 
-def _weights(node: ir.Node) -> list[ir.Value]:
-    """The constants a node computes with, found behind dequantisers, casts and reshapes."""
+def _weights(node: ir.Node, moving: Collection[ir.Value]) -> list[ir.Value]:
+    """The weights a node computes with, found behind dequantisers, casts, reshapes and other constants."""
+    pending, found = _fixed_inputs(node, moving), dict[ir.Value, None]()
+    while pending:
+        value = pending.pop()
+        maker = value.producer()
+        if value not in found and maker is not None:
+            pending += _fixed_inputs(maker, moving)
+        found[value] = None
+    return [value for value in found if _is_weight(value)]
+
+
+def _fixed_inputs(node: ir.Node, moving: Collection[ir.Value]) -> list[ir.Value]:
     places = _WEIGHT_INPUTS.get(node.op_type, range(len(node.inputs)))
-    found: list[ir.Value] = []
-    for place in places:
-        value = node.inputs[place] if place < len(node.inputs) else None
-        while value is not None and not value.is_initializer():
-            maker = value.producer()
-            if maker is None or maker.op_type == "Constant" or not maker.inputs:
-                break
-            value = maker.inputs[0]
-        if value is not None and _is_weight(value):
-            found.append(value)
-    return found
+    values = [node.inputs[place] for place in places if place < len(node.inputs)]
+    return [value for value in values if value is not None and value not in moving]
 
 
 def _is_weight(value: ir.Value) -> bool:
@@ -237,10 +255,6 @@ def _is_weight(value: ir.Value) -> bool:
 def _size(value: ir.Value) -> int:
     tensor = ir.convenience.get_const_tensor(value)
     return 0 if tensor is None else math.prod(tensor.shape.numpy())
-
-
-def _parameters(node: ir.Node) -> int:
-    return sum(_size(weight) for weight in dict.fromkeys(_weights(node)))
 
 
 def _macs(node: ir.Node) -> int | None:
@@ -256,8 +270,8 @@ def _macs(node: ir.Node) -> int | None:
         made, per_output = _sizes(left, 1), _sizes(right, 1)
     else:
         made = _sizes(out, 1) if out.shape is not None and len(out.shape) > 1 else _sizes(out)
-        transposed = kind == "Gemm" and node.attributes.get_int("transA", 0) == 1
-        inner = left.shape[0 if transposed else -1] if left is not None and left.shape is not None else None
+        place = -2 if node.attributes.get_int("transA", 0) == 1 else -1
+        inner = left.shape[place] if left is not None and left.shape is not None else None
         per_output = inner if isinstance(inner, int) else None
     return None if made is None or per_output is None else made * per_output
 

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from onnxviz.errors import ModelError, OutputError, SelectorError, did_you_mean
 from onnxviz.files import appearing
 from onnxviz.graph.normalise import normalise, refresh_shapes
-from onnxviz.graph.weights import external_tensors, place_weights, refuse_escapes
+from onnxviz.graph.weights import external_tensors, place_weights
 
 if TYPE_CHECKING:
     from onnxviz.graph.layers import Layer
@@ -138,16 +138,16 @@ class Model:
         return data
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model to `path`; weights on disk are linked or copied into its folder.
+        """Write the model to `path`; weights on disk are copied into its folder where they are not there.
 
         Raises:
-            OutputError: The file cannot be written, or is the model's own source.
+            OutputError: The file cannot be written, or is the model's own source or its weights.
         """
         target = Path(path)
         if self.path is not None and target.exists() and target.samefile(self.path):
             raise OutputError(f"{target} is the model itself, which is never changed; choose another name")
         with appearing(target) as scratch:
-            moved = place_weights(self.ir_model, target.absolute().parent)
+            moved = place_weights(self.ir_model, target.absolute())
             inside = sum(_bytes_inside(graph) for graph in moved.graphs())
             if inside < _PROTOBUF_LIMIT:
                 scratch.write_bytes(ir.to_proto(moved).SerializeToString())
@@ -172,8 +172,7 @@ def load(model: ModelLike) -> Model:
         path = Path(model)
         proto, folder, what = _read(path), path.parent, str(path)
     try:
-        loaded = normalise(proto, str(folder))
-        refuse_escapes(loaded, folder)
+        loaded = normalise(proto, folder)
     except ModelError as err:
         raise ModelError(f"{what}: {err}") from err.__cause__
     return Model(loaded, path)
@@ -186,14 +185,15 @@ def value_info(value: ir.Value) -> ValueInfo:
 
 def dtype_name(value: ir.Value) -> str:
     """The numpy name of a tensor's element type; "unknown" or the type's own name for what is no tensor."""
-    if value.dtype is None:
+    if not isinstance(value.type, ir.TensorType):
         return "unknown" if value.type is None else str(value.type).lower()
-    return "string" if value.dtype == ir.DataType.STRING else str(value.dtype.numpy().name)
+    dtype = value.type.dtype
+    return "string" if dtype == ir.DataType.STRING else str(dtype.numpy().name)
 
 
 def shape_of(value: ir.Value) -> tuple[int | str | None, ...] | None:
     """A value's shape in plain Python: ints, symbols, None for an unknown size; None for an unknown rank."""
-    if value.shape is None:
+    if value.shape is None or not isinstance(value.type, ir.TensorType | None):
         return None
     return tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape)
 
@@ -215,8 +215,8 @@ def _read(path: Path) -> onnx.ModelProto:
         proto.ParseFromString(data)
     except DecodeError:
         raise ModelError(f"{path} is not an ONNX model, or it is truncated") from None
-    if not proto.HasField("graph") or not proto.opset_import:
-        raise ModelError(f"{path} is not an ONNX model: it holds no graph")
+    if not proto.HasField("graph"):
+        raise ModelError(f"{path} is not an ONNX model, or it is truncated: it holds no graph")
     return proto
 
 

@@ -1,13 +1,24 @@
 """Bring any ONNX file to one form: no local functions, a recent opset, shapes inferred, weights apart."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx.inliner
-import onnx.version_converter
 import onnx_ir as ir
+from onnx.external_data_helper import uses_external_data
 
 from onnxviz.errors import ModelError
+from onnxviz.graph.legacy import default_opset, name_resize_modes, raise_opset
+from onnxviz.graph.weights import (
+    bodies,
+    check_weights,
+    constant_tensors,
+    external_tensors,
+    nbytes,
+    read_inside,
+)
 
 OPSET_FLOOR = (
     18  # ScatterElements with reduction (16) and axes as inputs everywhere (18): one dialect for all rules
@@ -17,7 +28,7 @@ IR_FLOOR = 8  # the first IR version whose checker admits opset 18
 _SMALL = 1024  # bytes: tensors up to this size stay in the graph, since shapes and axes are read from them
 
 
-def normalise(proto: onnx.ModelProto, folder: str) -> ir.Model:
+def normalise(proto: onnx.ModelProto, folder: Path) -> ir.Model:
     """Raise `proto` to the opset floor, inline its functions, infer its shapes; weights are not copied.
 
     Args:
@@ -25,17 +36,25 @@ def normalise(proto: onnx.ModelProto, folder: str) -> ir.Model:
         folder: Where external weights lie.
 
     Raises:
-        ModelError: The graph cannot be read, or onnx's converter cannot raise its opset.
+        ModelError: The graph cannot be read, its weights are not in `folder`, or onnx's converter cannot
+            raise its opset.
     """
-    light, weights = split_weights(proto)
     try:
+        check_weights(proto, folder)
+        light, weights = split_weights(proto, folder)
+        _name_default_domain(light)
+        old = default_opset(light)
         if light.functions:
             light = onnx.inliner.inline_local_functions(light, convert_version=True)
-        if default_opset(light) < OPSET_FLOOR:
-            light = onnx.version_converter.convert_version(light, OPSET_FLOOR)
+        light = raise_opset(light, OPSET_FLOOR)
         light.ir_version = max(light.ir_version, IR_FLOOR)
-        model = ir.from_proto(infer_shapes(light))
-        attach_weights(model.graph, weights, folder)
+        model = _in_order(infer_shapes(light))
+        attach_weights(model.graph, weights)
+        ir.external_data.set_base_dir(model.graph, folder.absolute())
+        if old < 11:
+            name_resize_modes(model)
+    except ModelError:
+        raise
     except Exception as err:  # the readers of an untrusted file fail in many ways; all mean the same here
         raise ModelError(f"the graph cannot be read: {one_line(err)}") from err
     return model
@@ -68,23 +87,24 @@ def refresh_shapes(
             inferred.graph.inputs.remove(value)
             value.const_value = heavy[value.name]
             inferred.graph.register_initializer(value)
+    for outside in external_tensors(model)[:1]:
+        ir.external_data.set_base_dir(inferred.graph, outside.base_dir)
     return inferred
 
 
-def default_opset(proto: onnx.ModelProto) -> int:
-    """The version of ONNX's own operator set that a model imports (0 when it imports none)."""
-    return max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=0)
+def split_weights(proto: onnx.ModelProto, folder: Path) -> tuple[onnx.ModelProto, list[onnx.TensorProto]]:
+    """A copy of a model whose large initializers are inputs instead, and those initializers.
 
-
-def split_weights(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, list[onnx.TensorProto]]:
-    """A copy of a model whose large initializers are inputs instead, and those initializers."""
+    Shapes and axes stay in the copy, and are read into it if they lie in files.
+    """
     light = onnx.ModelProto()
     _copy_fields(proto, light, but="graph")
     _copy_fields(proto.graph, light.graph, but="initializer")
+    del light.graph.sparse_initializer[:]
     listed = {value.name for value in light.graph.input}
     weights = []
-    for tensor in proto.graph.initializer:
-        if tensor.data_location != onnx.TensorProto.EXTERNAL and tensor.ByteSize() <= _SMALL:
+    for tensor in (*proto.graph.initializer, *map(_dense, proto.graph.sparse_initializer)):
+        if _is_small(tensor):
             light.graph.initializer.append(tensor)
             continue
         weights.append(tensor)
@@ -92,16 +112,18 @@ def split_weights(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, list[onnx.Te
             light.graph.input.append(
                 onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
             )
+    for tensor in filter(uses_external_data, (*light.graph.initializer, *constant_tensors(light))):
+        read_inside(tensor, folder)
     _forget_negative_sizes(light.graph)
     return light, weights
 
 
-def attach_weights(graph: ir.Graph, weights: Iterable[onnx.TensorProto], folder: str) -> None:
+def attach_weights(graph: ir.Graph, weights: Iterable[onnx.TensorProto]) -> None:
     """Turn the inputs that stand for weights back into initializers; no initializer remains an input."""
     inputs = {value.name: value for value in graph.inputs}
     for tensor in weights:
         value = inputs[tensor.name]
-        value.const_value = ir.serde.deserialize_tensor(tensor, base_path=folder)
+        value.const_value = ir.serde.deserialize_tensor(tensor)
         graph.register_initializer(value)
     for value in [value for value in graph.inputs if value.name in graph.initializers]:
         graph.inputs.remove(value)
@@ -119,6 +141,46 @@ def one_line(err: BaseException) -> str:
     """The first line of an exception's message that says something."""
     lines = [line.strip() for line in str(err).splitlines()]
     return next((line for line in lines if line), type(err).__name__)
+
+
+def _in_order(proto: onnx.ModelProto) -> ir.Model:
+    """The model with each node behind those that it reads, as the standard has it and runtimes do not ask."""
+    model = ir.from_proto(proto)
+    before = list(model.graph)
+    model.graph.sort()
+    return model if before == list(model.graph) else ir.from_proto(infer_shapes(ir.to_proto(model)))
+
+
+def _name_default_domain(proto: onnx.ModelProto) -> None:
+    """Give ONNX's own operators their plain domain "", in place, and a version where the file has none."""
+    for body in bodies(proto):
+        for node in body.node:
+            if node.domain == "ai.onnx":
+                node.domain = ""
+    imports = [entry for owner in (proto, *proto.functions) for entry in owner.opset_import]
+    for entry in imports:
+        if entry.domain == "ai.onnx":
+            entry.domain = ""
+    if not proto.opset_import:
+        raise ModelError("it says no opset, so what its operators mean is not known; export it again")
+    if not any(entry.domain == "" for entry in proto.opset_import):
+        proto.opset_import.add(version=OPSET_FLOOR)
+
+
+def _is_small(tensor: onnx.TensorProto) -> bool:
+    outside = uses_external_data(tensor)
+    size: int = nbytes(tensor) if outside else tensor.ByteSize()
+    return size <= _SMALL and not (outside and len(tensor.dims) > 1)
+
+
+def _dense(sparse: onnx.SparseTensorProto) -> onnx.TensorProto:
+    values, places = map(onnx.numpy_helper.to_array, (sparse.values, sparse.indices))
+    array = np.zeros(sparse.dims, values.dtype)
+    if places.ndim == 2:
+        array[tuple(places.T)] = values
+    else:
+        array.reshape(-1)[places] = values
+    return onnx.numpy_helper.from_array(array, sparse.values.name)
 
 
 def _copy_fields(

@@ -9,14 +9,13 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.tape import Tape
 
-from onnxviz.errors import ShapeError
+from onnxviz.errors import ModelError, ShapeError
 
 Operand: TypeAlias = "ir.Value | float | int | npt.NDArray[Any] | None"
 
 _FIXED_TYPE = {
-    **dict.fromkeys(
-        ["Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "And", "Or"], ir.DataType.BOOL
-    ),
+    **dict.fromkeys(["Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"], ir.DataType.BOOL),
+    **dict.fromkeys(["Not", "And", "Or", "Xor", "IsInf", "IsNaN"], ir.DataType.BOOL),
     **dict.fromkeys(["Shape", "Size", "NonZero", "ArgMax", "ArgMin"], ir.DataType.INT64),
 }
 
@@ -131,8 +130,15 @@ def rank_of(value: ir.Value) -> int:
 
 
 def constant_of(value: ir.Value | None) -> npt.NDArray[Any] | None:
-    """The array behind a value that is a weight or a Constant node, else None."""
+    """The array behind a value that is a weight or a Constant node, else None.
+
+    Raises:
+        ModelError: Its file cannot be read.
+    """
     if value is None:
         return None
     tensor = ir.convenience.get_const_tensor(value)
-    return None if tensor is None else tensor.numpy()
+    try:
+        return None if tensor is None else tensor.numpy()
+    except (OSError, ValueError) as err:
+        raise ModelError(f"the weights of {value.name!r} cannot be read: {err}") from err

@@ -12,9 +12,11 @@ from fractions import Fraction
 
 import onnx_ir as ir
 
+from onnxviz.errors import ShapeError
 from onnxviz.graph.families import ELEMENTWISE, in_family
+from onnxviz.graph.flow import reads
 from onnxviz.graph.ops import constant_of
-from onnxviz.graph.window import Window, window
+from onnxviz.graph.window import Window, transposed_window, window
 
 
 @dataclass(frozen=True)
@@ -73,27 +75,29 @@ def trace_axes(graph: ir.Graph) -> Mapping[ir.Value, Trace]:
     assert image.shape is not None
     traces = {image: Trace(tuple(Field(axis) for axis in range(len(image.shape))))}
     for node in graph:
-        if not any(value in traces for value in node.inputs) or node.op_type in ("Shape", "Size"):
+        if node.op_type in ("Shape", "Size") or not any(value in traces for value in reads(node)):
             continue
         for output in node.outputs:
-            if output.shape is not None:
-                traces[output] = _through(node, output, traces)
+            traces[output] = _through(node, output, traces)
     return traces
 
 
 def _through(node: ir.Node, output: ir.Value, traces: Mapping[ir.Value, Trace]) -> Trace:
-    assert output.shape is not None
-    rank = len(output.shape)
-    first = node.inputs[0]
+    if output.shape is None:
+        return Trace((), whole=True)
+    first = node.inputs[0] if node.inputs else None
     data = traces.get(first) if first is not None else None
     if in_family(node, ELEMENTWISE):
-        return _union([(v, traces[v]) for v in node.inputs if v is not None and v in traces], rank)
-    if node.op_type == "Concat":
-        return _concat(node, rank, traces)
+        return _union([(v, traces[v]) for v in node.inputs if v is not None and v in traces], output)
+    if in_family(node, ("Concat",)):
+        return _concat(node, output, traces)
     for operators, rule in _MOVES.items():
-        if in_family(node, operators) and data is not None:
-            moved = rule(node, data, output)
-            if moved is not None and len(moved.axes) == rank:
+        if in_family(node, operators) and data is not None and data.axes:
+            try:
+                moved = rule(node, data, output)
+            except ShapeError:
+                break
+            if moved is not None and len(moved.axes) == len(output.shape):
                 return moved
     return _lost(output, data)
 
@@ -106,31 +110,41 @@ def _lost(output: ir.Value, data: Trace | None) -> Trace:
     return Trace((*front, *[None] * rest) if rest >= 0 else (), whole=True)
 
 
-def _union(parts: Sequence[tuple[ir.Value, Trace]], rank: int) -> Trace:
+def _union(parts: Sequence[tuple[ir.Value, Trace]], output: ir.Value) -> Trace:
     """Operands of one element-wise operator, aligned at their last axes."""
+    assert output.shape is not None
+    rank = len(output.shape)
     axes: list[Field | None] = [None] * rank
-    whole = any(trace.whole for _, trace in parts)
+    stretched: list[tuple[int, Field]] = []
     for value, trace in parts:
         lead = rank - len(trace.axes)
         for axis, field in enumerate(trace.axes, start=lead):
-            stretched = value.shape is not None and value.shape[axis - lead] == 1
-            if field is None or (stretched and axes[axis] is not None):
+            if field is None:
                 continue
-            known = axes[axis]
-            axes[axis] = field if known is None else known.union(field)
+            if value.shape is not None and value.shape[axis - lead] == 1 and output.shape[axis] != 1:
+                stretched.append((axis, field))
+            else:
+                known = axes[axis]
+                axes[axis] = field if known is None else known.union(field)
+    for axis, field in stretched:  # its one position is seen from everywhere
+        known = axes[axis]
+        axes[axis] = Field(field.source, None, None) if known is None else known.whole()
+    whole = any(trace.whole for _, trace in parts)
     if whole:
         axes = [axes[0] if axes else None, *(field and field.whole() for field in axes[1:])][:rank]
     return Trace(tuple(axes), whole)
 
 
-def _concat(node: ir.Node, rank: int, traces: Mapping[ir.Value, Trace]) -> Trace:
-    parts = [(value, traces[value]) for value in node.inputs if value is not None and value in traces]
-    joined = _union(parts, rank)
-    axis = node.attributes.get_int("axis") % rank
-    axes = list(joined.axes)
-    field = axes[axis]
+def _concat(node: ir.Node, output: ir.Value, traces: Mapping[ir.Value, Trace]) -> Trace:
+    joined = _union([(v, traces[v]) for v in node.inputs if v is not None and v in traces], output)
+    return _mixed(joined, node.attributes.get_int("axis"))
+
+
+def _mixed(data: Trace, axis: int) -> Trace:
+    """The same axes, but one whose positions lie no longer at even places."""
+    axes, field = list(data.axes), data.axes[axis]
     axes[axis] = None if field is None else Field(field.source, None, None)
-    return Trace(tuple(axes), joined.whole)
+    return replace(data, axes=tuple(axes))
 
 
 def _windowed(node: ir.Node, data: Trace, _output: ir.Value) -> Trace:
@@ -139,7 +153,8 @@ def _windowed(node: ir.Node, data: Trace, _output: ir.Value) -> Trace:
 
 
 def _transposed(node: ir.Node, data: Trace, _output: ir.Value) -> Trace:
-    return _spatial(data, window(node, _weight(node)), Field.spread)
+    weight = _weight(node)
+    return _spatial(data, transposed_window(node, weight), Field.spread)
 
 
 def _spatial(data: Trace, win: Window, move: Callable[[Field, int, int, int], Field]) -> Trace:
@@ -184,15 +199,29 @@ def _reshape(node: ir.Node, data: Trace, output: ir.Value) -> Trace | None:
         return None
     old, new = list(before), list(after)
     front = 0
-    while front < min(len(old), len(new)) and old[front] == new[front]:
+    while front < min(len(old), len(new)) and _equal(old[front], new[front]):
         front += 1
     back = 0
-    while back < min(len(old), len(new)) - front and old[-1 - back] == new[-1 - back]:
+    while back < min(len(old), len(new)) - front and _equal(old[-1 - back], new[-1 - back]):
         back += 1
     middle = data.axes[front : len(old) - back]
     axes = (*data.axes[:front], *[None] * (len(new) - front - back), *data.axes[len(old) - back :])
-    joined = [field for field, size in zip(middle, old[front:], strict=False) if field and size != 1]
+    joined = [f for f, size in zip(middle, old[front:], strict=False) if f and (size != 1 or f.size != 1)]
     return Trace(axes, data.whole or any(field.source >= 1 for field in joined))
+
+
+def _equal(one: int | ir.SymbolicDim, other: int | ir.SymbolicDim) -> bool:
+    """Whether two sizes are the same; two that are unknown need not be."""
+    return one == other and (isinstance(one, int) or one.value is not None)
+
+
+def _split(node: ir.Node, data: Trace, _output: ir.Value) -> Trace:
+    return _mixed(data, node.attributes.get_int("axis", 0))
+
+
+def _expand(node: ir.Node, data: Trace, output: ir.Value) -> Trace:
+    assert node.inputs[0] is not None
+    return _union([(node.inputs[0], data)], output)
 
 
 def _slice(node: ir.Node, data: Trace, _output: ir.Value) -> Trace | None:
@@ -230,7 +259,9 @@ def _squeeze(node: ir.Node, data: Trace, output: ir.Value) -> Trace | None:
         return None
     if node.op_type == "Squeeze":
         gone = {int(axis) % len(data.axes) for axis in axes}
-        return replace(data, axes=tuple(f for i, f in enumerate(data.axes) if i not in gone))
+        kept = tuple(f for i, f in enumerate(data.axes) if i not in gone)
+        lost = [field for i in gone if (field := data.axes[i]) is not None and field.size != 1]
+        return Trace(kept, data.whole or any(field.source >= 1 for field in lost))
     new = {int(axis) % len(output.shape) for axis in axes}
     old = iter(data.axes)
     return replace(data, axes=tuple(None if i in new else next(old) for i in range(len(output.shape))))
@@ -246,19 +277,32 @@ def _blocks(node: ir.Node, data: Trace, _output: ir.Value) -> Trace:
 def _resize(node: ir.Node, data: Trace, output: ir.Value) -> Trace:
     """Whole factors upwards are transposed windows; of anything else only the grid is kept."""
     shape, target = node.inputs[0].shape if node.inputs[0] else None, output.shape
-    mode = node.attributes.get_string("mode", "nearest")
-    even = node.attributes.get_string("coordinate_transformation_mode", "half_pixel") != "align_corners"
     axes: list[Field | None] = []
     for axis, field in enumerate(data.axes):
         old, new = (dims[axis] if dims is not None else None for dims in (shape, target))
         if field is None or (isinstance(old, int) and old == new):
             axes.append(field)
-        elif isinstance(old, int) and isinstance(new, int) and new % old == 0 and even and mode != "cubic":
-            r = new // old
-            axes.append(field.spread(r, r, 0) if mode == "nearest" else field.spread(2 * r, r, r // 2))
+        elif isinstance(old, int) and isinstance(new, int) and new % old == 0:
+            axes.append(_enlarged(node, field, new // old))
         else:
             axes.append(field if axis == 0 else Field(field.source, None, None))
     return replace(data, axes=tuple(axes))
+
+
+def _enlarged(node: ir.Node, field: Field, r: int) -> Field:
+    """One axis of a Resize by a whole factor r: output o lies at (o + 1/2) / r - 1/2, or at o / r."""
+    place = node.attributes.get_string("coordinate_transformation_mode", "half_pixel")
+    mode = node.attributes.get_string("mode", "nearest")
+    centred = place in ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel")
+    if mode == "cubic" or not (centred or place == "asymmetric"):
+        return Field(field.source, None, None)
+    if mode == "linear":
+        return field.spread(r + 2 * (r // 2), r, r // 2) if centred else field.spread(2 * r - 1, r, r - 1)
+    rounding = node.attributes.get_string("nearest_mode", "round_prefer_floor")
+    begins = {"floor": (1 - r) // 2, "ceil": r // 2} if centred else {
+        "ceil": r - 1, "round_prefer_floor": (r - 1) // 2, "round_prefer_ceil": r // 2
+    }  # fmt: skip
+    return field.spread(r, r, begins.get(rounding, 0))
 
 
 _MOVES: Mapping[tuple[str, ...], Callable[[ir.Node, Trace, ir.Value], Trace | None]] = {
@@ -267,12 +311,13 @@ _MOVES: Mapping[tuple[str, ...], Callable[[ir.Node, Trace, ir.Value], Trace | No
     ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"): _global_pool,
     (
         "Softmax", "LogSoftmax", "LayerNormalization", "LpNormalization",
-        "InstanceNormalization", "GroupNormalization",
+        "InstanceNormalization", "GroupNormalization", "DynamicQuantizeLinear",
     ): _normalised,
     ("Transpose",): _transpose,
     ("Reshape", "Flatten"): _reshape,
     ("Slice",): _slice,
-    ("Split", "Expand"): _reshape,
+    ("Split",): _split,
+    ("Expand",): _expand,
     ("Pad",): _pad,
     ("Squeeze", "Unsqueeze"): _squeeze,
     ("SpaceToDepth", "DepthToSpace"): _blocks,

@@ -1,5 +1,6 @@
 """From what a user types to layers of the model."""
 
+import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
@@ -37,10 +38,13 @@ def select_one(model: Model, selector: str | int) -> Layer:
 def _matches(model: Model, selector: str | int) -> Sequence[Layer]:
     layers = model.layers
     text = str(selector).strip()
-    if text.lstrip("-").isdigit():
-        if not 0 <= int(text) < len(layers):
-            raise SelectorError(f"no layer {text}: this model has layers 0 to {len(layers) - 1}")
-        return [layers[int(text)]]
+    if re.fullmatch(r"-?\d+", text):
+        if 0 <= int(text) < len(layers):
+            return [layers[int(text)]]
+        named = [layer for layer in layers if text in (layer.tensor, layer.name)]  # PyTorch once named so
+        if named and isinstance(selector, str):
+            return named
+        raise SelectorError(f"no layer {text}: this model has layers 0 to {len(layers) - 1}")
     if text == "all":
         return layers
     if text in ("first-conv", "last-conv"):

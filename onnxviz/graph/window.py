@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
@@ -83,6 +83,35 @@ def window(node: ir.Node, weight: ir.Value | None = None) -> Window:
         pads = pads or [0] * (2 * rank)
         begin, end = tuple(pads[:rank]), tuple(pads[rank:])
     return Window(tuple(kernel), strides, dilations, begin, end, mode == "SAME_LOWER")
+
+
+def transposed_window(node: ir.Node, weight: ir.Value | None) -> Window:
+    """The geometry of a ConvTranspose: input i reaches the outputs i * stride - begin + k * dilation.
+
+    Its pads follow from the size of the output where that is given, as SAME or as `output_shape`; they are
+    None where that takes an input size that is not known.
+
+    Raises:
+        ShapeError: Neither the attribute nor the weight tells the kernel's size.
+    """
+    win = window(node, weight)
+    mode = node.attributes.get_string("auto_pad", "NOTSET")
+    wanted = node.attributes.get_ints("output_shape", ())[-win.rank :]
+    if not wanted and not mode.startswith("SAME"):
+        return win
+    extra = node.attributes.get_ints("output_padding", ()) or [0] * win.rank
+    totals = []
+    for axis, size in enumerate(spatial_or_unknown(node.inputs[0], win.rank)):
+        total = win.extent[axis] + extra[axis] - win.strides[axis]
+        if wanted:
+            if size is None:
+                return replace(win, begin=None, end=None)
+            total += size * win.strides[axis] - wanted[axis]
+        totals.append(max(0, total))
+    half = tuple(total // 2 for total in totals)
+    rest = tuple(total - one for total, one in zip(totals, half, strict=True))
+    begin, end = (half, rest) if mode == "SAME_UPPER" else (rest, half)
+    return replace(win, begin=begin, end=end)
 
 
 def same_pads(

@@ -10,14 +10,13 @@ import numpy.typing as npt
 
 from onnxviz.graph.expose import expose
 from onnxviz.graph.layers import Layer
-from onnxviz.graph.model import ModelLike
+from onnxviz.graph.model import ModelLike, shape_of
 from onnxviz.graph.quantisation import dequantised, scale_of
 from onnxviz.graph.selectors import select
 from onnxviz.methods.manifest import manifest
 from onnxviz.methods.query import Query, ask
 from onnxviz.runtime.batching import batches
 from onnxviz.runtime.progress import track
-from onnxviz.runtime.session import Session
 from onnxviz.vision.images import Pictures
 from onnxviz.vision.preprocess import Preprocess
 from onnxviz.vision.read import Images
@@ -105,16 +104,19 @@ def observe(
     chosen = select(query.model, layers)
     own = [value.name for value in query.model.outputs]
     tensors = [layer.tensor for layer in chosen]
-    session = Session(expose(query.model, [*own, *tensors]), device)
-    original = Session(query.model, device)
+    session = query.session(expose(query.model, [*own, *tensors]), device)
+    original = query.session(query.model, device)
     loaded = time.perf_counter()
     found: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in tensors}
     drift = 0.0
-    for start, stop in track(list(batches(len(query), batch or _CHUNK)), "activations"):
+    at_once = 1 if _has_unbatched(query, [*own, *tensors]) else batch or _CHUNK
+    for start, stop in track(list(batches(len(query), at_once)), "activations"):
         answers = query.run(session, start, stop, batch=batch)
         drift = max(drift, _moved(query.run(original, start, stop, batch=batch), answers))
         for name in tensors:
-            found[name].append(answers[name])
+            rows = answers[name]
+            # What has no batch axis in front comes from one picture alone.
+            found[name].append(rows if rows.shape[:1] == (stop - start,) else rows[None])
     arrays = {layer.name: _floats(query, layer, np.concatenate(found[layer.tensor])) for layer in chosen}
     warnings = _warnings(query, arrays, drift)
     return Observation(
@@ -127,6 +129,7 @@ def observe(
             query.model,
             device=str(session.device),
             preprocess=query.preprocess.to_dict(),
+            pictures=list(query.pictures.names),
             layer=[layer.name for layer in chosen],
             output_drift=drift,
             seconds={
@@ -155,6 +158,13 @@ def as_maps(array: npt.NDArray[Any], layer: Layer) -> npt.NDArray[Any]:
     return ordered
 
 
+def _has_unbatched(query: Query, tensors: Sequence[str]) -> bool:
+    """Whether one of the tensors has another first axis than the batch."""
+    shapes = [shape_of(query.model.tensor(name)) for name in tensors]
+    fronts = [shape[0] if shape else 0 for shape in shapes if shape is not None]
+    return any(isinstance(front, int) and front not in (query.where.batch, 1) for front in fronts)
+
+
 def _floats(query: Query, layer: Layer, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if array.dtype.kind not in "iu":
         return array
@@ -167,7 +177,8 @@ def _moved(before: Mapping[str, npt.NDArray[Any]], after: Mapping[str, npt.NDArr
     for name, array in before.items():
         old, new = array.astype(np.float64), after[name].astype(np.float64)
         scale = np.abs(old[np.isfinite(old)]).max(initial=0.0)
-        moved = np.abs(np.nan_to_num(new - old)).max(initial=0.0)
+        with np.errstate(invalid="ignore"):  # infinity less infinity
+            moved = np.abs(np.nan_to_num(new - old)).max(initial=0.0)
         worst = max(worst, float(moved / scale) if scale else float(moved))
     return worst
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from onnxviz.errors import SelectorError
 
-_STRONGEST = re.compile(r"strongest(?::(\d+))?")
+_STRONGEST = re.compile(r"strongest(?::([1-9]\d*))?")
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
 

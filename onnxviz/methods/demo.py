@@ -11,6 +11,7 @@ from onnxviz.methods.kernels import blue_first, kernels
 from onnxviz.methods.manifest import manifest
 from onnxviz.methods.query import ask
 from onnxviz.methods.save import save_activations, save_explanation, save_kernels
+from onnxviz.runtime.devices import resolve
 from onnxviz.samples import sample_model, sample_picture
 
 
@@ -18,9 +19,11 @@ def demonstrate(folder: Path, device: str = "auto") -> Iterator[str]:
     """Fill `folder` with the answers, and yield a line on each; the folder must not hold the names it writes.
 
     Raises:
+        DeviceError: The device cannot be had.
         ModelError: The sample files are missing from this installation.
         OutputError: The folder cannot be written.
     """
+    resolve(device)
     model, picture = load(sample_model()), sample_picture()
     yield f"inspect: {len(model.layers)} layers, {total_parameters(model):,} parameters"
 

@@ -25,7 +25,6 @@ from onnxviz.methods.query import Query, ask, of_pictures
 from onnxviz.methods.scores import Scores, before_scores, find_scores
 from onnxviz.methods.target import Target, TargetLike, expand, output_named, probabilities, resolve, top
 from onnxviz.runtime.batching import batches
-from onnxviz.runtime.session import Session
 from onnxviz.vision.labels import read_labels
 from onnxviz.vision.preprocess import Preprocess
 from onnxviz.vision.read import Images
@@ -78,7 +77,7 @@ def explain(
     """
     if target is None:
         target = "top1"
-    given = [target] if isinstance(target, str | int | Target) else list(target)
+    given = [target] if isinstance(target, str | int | np.integer | Target) else list(target)
     for one in given:
         if isinstance(one, str) and len(expand(one)) > 1:
             raise TargetError(f"target {one!r} is several; give one per picture, such as 'top1' or an index")
@@ -122,6 +121,8 @@ def explain_each(
     classes = read_labels(labels, query.model.metadata)
     values, used = _forward(query, scores, device, batch)
     answers = values[scores.output]
+    if not scores.batched:
+        answers = answers.reshape(len(query), -1, *answers.shape[1:])
     asked = [(picture, resolve(one, scores, answers[picture], classes)) for picture, one in wanted]
     forwarded = time.perf_counter()
 
@@ -195,10 +196,10 @@ def _one_output(wanted: Sequence[tuple[int, TargetLike]]) -> str | None:
 def _forward(query: Query, scores: Scores, device: str, batch: int | None) -> tuple[dict[str, Array], str]:
     """The scores of every picture, the output and the tensor behind it; and the device really used."""
     names = list(dict.fromkeys([scores.output, scores.tensor]))
-    session = Session(expose(query.model, names), device)
+    session = query.session(expose(query.model, names), device)
     first = next(iter(query.model.tensor(scores.tensor).shape or ()), None)
     # Where a fixed batch was flattened into other axes, pictures can only be run one by one.
-    flattened = isinstance(first, int) and first not in (query.where.batch, 1)
+    flattened = not scores.batched or (isinstance(first, int) and first not in (query.where.batch, 1))
     size = 1 if flattened else batch or _CHUNK
     pieces = [query.run(session, *piece, batch=batch) for piece in batches(len(query), size)]
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in names}, str(session.device)
@@ -250,7 +251,7 @@ def _maps_at(question: Ask, layer: Layer | None, route: Route) -> tuple[list[Arr
     except UnsupportedOperator as err:
         if layer is None or route == "graph":
             raise
-        note = f"finite differences were used: {str(err).split(';')[0]}"
+        note = f"finite differences were used: {str(err).partition('; use ')[0]}"
         return numeric_maps(question, layer), "numeric", [note]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from onnxviz.errors import SelectorError, ShapeError
+from onnxviz.errors import PreprocessError, SelectorError, ShapeError
 from onnxviz.graph.families import family
 from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import Model, ModelLike, load
@@ -41,9 +41,10 @@ def blue_first(model: Model, layers: Sequence[Layer]) -> list[str]:
     """The names of the layers that read a picture whose colours the model's metadata calls BGR."""
     try:
         where = picture_input(model.inputs)
-    except ShapeError:
+        color = choose(None, model.metadata, where).color
+    except (PreprocessError, ShapeError):  # weights can be drawn whatever the pictures should be
         return []
-    if choose(None, model.metadata, where).color != "BGR":
+    if color != "BGR":
         return []
     return [layer.name for layer in layers if _reads(model, layer, where.name)]
 
@@ -56,13 +57,7 @@ def _reads(model: Model, layer: Layer, name: str) -> bool:
         if value.name == name:
             return True
         node = value.producer()
-        if node is None or node.op_type not in (
-            "Transpose",
-            "Cast",
-            "QuantizeLinear",
-            "DequantizeLinear",
-            "Pad",
-        ):
+        if node is None or node.op_type not in _KEEPS_CHANNELS:
             return False
     return False
 

@@ -1,13 +1,14 @@
 """A model and the pictures to ask it about, made ready for each other."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxviz.errors import SelectorError, ShapeError
+from onnxviz.errors import ModelError, SelectorError, ShapeError
 from onnxviz.graph.model import Model, ModelLike, load
 from onnxviz.runtime.batching import run_batched
 from onnxviz.runtime.session import Session
@@ -25,6 +26,7 @@ class Query:
     preprocess: Preprocess
     pictures: Pictures
     others: Mapping[str, npt.NDArray[Any]]
+    size: tuple[int, int] | None = None  # asked for, other than the model was exported for
 
     def __len__(self) -> int:
         """The number of pictures."""
@@ -45,7 +47,36 @@ class Query:
         batch: int | None = None,
     ) -> dict[str, npt.NDArray[Any]]:
         """Run a rewrite of the model on pictures [start, stop); `extra` are its other inputs, per picture."""
-        feeds = {self.where.name: self.pictures.array[start:stop], **(extra or {})}
+        with self._at_size():
+            return self._run(session, start, stop, extra or {}, batch)
+
+    def session(self, model: Model, device: str) -> Session:
+        """A session for a rewrite of the model."""
+        with self._at_size():
+            return Session(model, device)
+
+    @contextmanager
+    def _at_size(self) -> Iterator[None]:
+        """Name the size asked for where the model fails at it."""
+        try:
+            yield
+        except (ModelError, ShapeError) as err:
+            if self.size is None:
+                raise
+            height, width = self.size
+            raise ShapeError(
+                f"the model cannot be run at size {height}x{width}, as its graph may fix its own: {err}"
+            ) from err
+
+    def _run(
+        self,
+        session: Session,
+        start: int,
+        stop: int,
+        extra: Mapping[str, npt.NDArray[Any]],
+        batch: int | None,
+    ) -> dict[str, npt.NDArray[Any]]:
+        feeds = {self.where.name: self.pictures.array[start:stop], **extra}
         shared = {}
         for name, array in self.others.items():
             if array.ndim and len(array) == len(self) and len(self) > 1:
@@ -92,6 +123,7 @@ def ask(
 
     Raises:
         ShapeError: No input of the model is an image.
+        ShapeError: Another input has rows for other pictures.
         SelectorError: An input is missing, or is none of the model's.
         PreprocessError, ImageError: See `prepare`.
     """
@@ -115,7 +147,21 @@ def ask(
     chosen = choose(preprocess, model.metadata, where)
     if size is not None:
         chosen = Preprocess(**{**_fields(chosen), "size": size})
-    return Query(model, where, chosen, prepare(images, where, chosen), others)
+    query = Query(model, where, chosen, prepare(images, where, chosen), others, size)
+    _check_rows(query)
+    return query
+
+
+def _check_rows(query: Query) -> None:
+    """Refuse other inputs that share the pictures' batch axis and have rows for other pictures."""
+    batch = {value.name: value.shape[0] for value in query.model.inputs if value.shape}
+    for name, array in query.others.items():
+        shares = isinstance(batch.get(name), str) and batch[name] == batch[query.where.name]
+        if shares and array.ndim and len(array) not in (1, len(query)):
+            raise ShapeError(
+                f"input {name!r} has {len(array)} rows for {len(query)} pictures; "
+                "give one row, or one for each"
+            )
 
 
 def _resized(model: Model, where: PictureInput, size: tuple[int, int]) -> Model:

@@ -2,6 +2,7 @@
 
 import io
 import re
+import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,8 +47,11 @@ class Folder:
     def arrays(self, name: str, arrays: Mapping[str, Array]) -> None:
         """Write arrays into one .npz file."""
         data = io.BytesIO()
-        # numpy takes keywords, and a layer may bear the name of one of its own.
-        np.savez_compressed(data, **{_key(key): array for key, array in arrays.items()})  # type: ignore[arg-type]
+        # numpy.savez takes the names as keywords, and a layer may bear the name of one of its own.
+        with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
+            for key, array in _keyed(arrays).items():
+                with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
         write_atomic(self.path / f"{name}.npz", data.getvalue())
 
     def manifest(self, entries: Mapping[str, Any]) -> None:
@@ -256,6 +260,13 @@ def _size_note(maps: Array) -> str:
     return f"{channels} channels, {height} × {width}"
 
 
-def _key(name: str) -> str:
-    """A layer's name as a key of an .npz file, which is a path inside an archive."""
-    return name.strip("/").replace("\\", "/") or "_"
+def _keyed(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Arrays under the keys of an .npz file, which are paths inside an archive, no two alike."""
+    keyed: dict[str, Array] = {}
+    for name, array in arrays.items():
+        stem = key = name.strip("/").replace("\\", "/") or "_"
+        number = 2
+        while key in keyed:
+            key, number = f"{stem}_{number}", number + 1
+        keyed[key] = array
+    return keyed

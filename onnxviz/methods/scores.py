@@ -1,5 +1,6 @@
 """Which output holds the scores, and which tensor to differentiate: the one before a final Softmax."""
 
+import contextlib
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -21,7 +22,8 @@ class Scores:
     """The output read and the tensor differentiated for it, whose elements are in the same order.
 
     `squashed` names the operator stepped over (None: there is none, and `tensor` is the output or what is
-    reshaped to it). `class_axis` is the output's axis of classes (None: it has no one such axis).
+    reshaped to it). `class_axis` is the output's axis of classes (None: it has no one such axis). `batched`
+    says whether the output's first axis is the batch; else it holds one picture's answer.
     """
 
     output: str
@@ -29,11 +31,18 @@ class Scores:
     squashed: str | None
     class_axis: int | None
     shape: tuple[int | str | None, ...]
+    batched: bool = True
+
+    @property
+    def classes(self) -> int | None:
+        """The axis of classes in the answer for one picture, which has no batch axis."""
+        return None if self.class_axis is None else self.class_axis - self.batched
 
     @property
     def has_places(self) -> bool:
         """Whether the output has axes beside batch and class: boxes, anchors, pixels."""
-        return any(size != 1 for axis, size in enumerate(self.shape) if axis not in (0, self.class_axis))
+        own = range(self.batched, len(self.shape))
+        return any(self.shape[axis] != 1 for axis in own if axis != self.class_axis)
 
 
 def find_scores(model: Model, output: str | None = None) -> Scores:
@@ -52,8 +61,11 @@ def find_scores(model: Model, output: str | None = None) -> Scores:
             near = did_you_mean(output, names)
             raise SelectorError(f"no output {output!r}{near}; there are {', '.join(names)}")
         return scores_of(model, output)
-    candidates = [v for v in model.outputs if v.shape is not None and v.dtype not in _NOT_SCORES]
-    found = [scores_of(model, value.name) for value in candidates]
+    found: list[Scores] = []
+    for value in model.outputs:
+        if value.dtype not in _NOT_SCORES:
+            with contextlib.suppress(ShapeError):
+                found.append(scores_of(model, value.name))
     if not found:
         raise ShapeError(f"none of the outputs {', '.join(map(str, model.outputs))} can hold scores")
     behind_softmax = [s for s in found if s.squashed is not None and s.class_axis is not None]
@@ -72,12 +84,13 @@ def scores_of(model: Model, output: str) -> Scores:
     while node is not None and node.op_type in (*_SAME_ORDER, *_QUANTISERS) and node.inputs[0] is not None:
         behind = node.inputs[0]
         node = behind.producer()
-    longer = [axis for axis, size in enumerate(shape) if size != 1 and axis > 0]
+    if not shape:
+        raise ShapeError(f"output {output!r} is one number for the whole batch; name another output")
+    batched = not isinstance(shape[0], int) or shape[0] in (1, *_batches(model))
+    longer = [axis for axis, size in enumerate(shape) if size != 1 and axis >= batched]
     axis = longer[0] if len(longer) == 1 else None
-    if len(shape) == 1:
-        axis = 0
     if node is None or node.op_type not in SQUASHING or node.inputs[0] is None:
-        return Scores(output, _first_floats(value), None, axis, shape)
+        return Scores(output, _first_floats(value), None, axis, shape, batched)
     if axis is None and node.op_type != "Sigmoid" and behind.shape is not None:
         rank = len(behind.shape)
         normalised = node.attributes.get_int("axis", -1) % rank
@@ -85,7 +98,12 @@ def scores_of(model: Model, output: str) -> Scores:
             axis = normalised
         elif normalised == rank - 1 and behind.shape[-1] == shape[-1]:
             axis = len(shape) - 1
-    return Scores(output, _first_floats(node.inputs[0]), node.op_type, axis, shape)
+    return Scores(output, _first_floats(node.inputs[0]), node.op_type, axis, shape, batched)
+
+
+def _batches(model: Model) -> list[int | str | None]:
+    """The sizes of the inputs' first axes."""
+    return [value.shape[0] for value in model.inputs if value.shape]
 
 
 def _first_floats(value: ir.Value) -> str:

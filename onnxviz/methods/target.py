@@ -13,8 +13,10 @@ from onnxviz.graph.model import format_shape
 from onnxviz.methods.scores import Scores
 from onnxviz.vision.labels import find_class, name_of
 
-_ELEMENT = re.compile(r"(?P<output>.*?)\[(?P<index>[\d\s,]*)\]")
-_TOP = re.compile(r"top-?(\d+)")
+_INDEX = re.compile(r"-?[0-9]{1,9}")
+_ELEMENT = re.compile(r"(?P<output>.*?)\[(?P<index>[0-9 ,]*)\]")
+_TOP = re.compile(r"top-?([0-9]{1,9})")
+_MOST = 1000
 _CONTRAST = re.compile(r"\s+vs\.?\s+")
 
 
@@ -39,10 +41,16 @@ TargetLike: TypeAlias = str | int | Target
 
 
 def expand(text: str | int) -> list[str | int]:
-    """One target for each picture: `top3` stands for the first, the second and the third class."""
+    """One target for each picture: `top3` stands for the first, the second and the third class.
+
+    Raises:
+        TargetError: It stands for more than 1000.
+    """
     match = _TOP.fullmatch(str(text).strip().lower())
-    if match is None or match[1] == "1":
+    if match is None or int(match[1]) < 2:
         return [text]
+    if int(match[1]) > _MOST:
+        raise TargetError(f"target {text!r} is more than {_MOST} classes; ask for fewer")
     return [f"top-{rank}" for rank in range(1, int(match[1]) + 1)]
 
 
@@ -108,14 +116,20 @@ def probabilities(values: npt.NDArray[Any], scores: Scores) -> npt.NDArray[np.fl
     if scores.squashed == "LogSoftmax":
         return np.exp(exact)
     if scores.squashed is not None or _sums_to_one(exact):
-        return np.maximum(exact, 0) if values.dtype.kind == "f" else exact / max(exact.sum(), 1.0)
-    if scores.class_axis is None:
+        return np.maximum(exact, 0) if values.dtype.kind == "f" else _of_integers(values)
+    if scores.classes is None:
         return exact
-    axis = max(scores.class_axis - 1, 0)
+    axis = scores.classes
     highest = exact.max(axis=axis, keepdims=True)
     shifted = np.exp(exact - np.where(np.isfinite(highest), highest, 0))
     total = shifted.sum(axis=axis, keepdims=True)  # zero where every score is NaN
     return np.asarray(shifted / np.where(total > 0, total, 1), np.float64)
+
+
+def _of_integers(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Probabilities that were quantised, as converters do it: the integers' whole range stands for 0 to 1."""
+    kind = np.iinfo(values.dtype)
+    return (values.astype(np.float64) - kind.min) / 2.0**kind.bits
 
 
 def _sums_to_one(exact: npt.NDArray[np.float64]) -> bool:
@@ -126,7 +140,7 @@ def _element(text: str, match: re.Match[str], scores: Scores, values: npt.NDArra
     if match["output"] not in ("", scores.output):
         raise TargetError(f"target {text!r} is not an element of output {scores.output!r}")
     index = [int(digit) for digit in match["index"].replace(" ", "").split(",") if digit]
-    shape = (1, *values.shape)
+    shape = (1, *values.shape) if scores.batched else values.shape
     example = f"{scores.output}[{','.join('0' * len(shape))}]"
     if len(index) != len(shape):
         raise TargetError(
@@ -137,11 +151,11 @@ def _element(text: str, match: re.Match[str], scores: Scores, values: npt.NDArra
         if place >= size:
             why = (
                 "the first index is the batch, and each picture is its own"
-                if axis == 0
+                if axis == 0 and scores.batched
                 else f"0 to {size - 1}"
             )
             raise TargetError(f"target {text!r} is out of range on axis {axis}: {why}")
-    flat = int(np.ravel_multi_index(index[1:], values.shape)) if values.ndim else 0
+    flat = int(np.ravel_multi_index(index[scores.batched :], values.shape)) if values.ndim else 0
     return Target(f"{scores.output}[{','.join(map(str, index))}]", ((flat, 1.0),))
 
 
@@ -149,24 +163,24 @@ def _class(
     text: str, scores: Scores, values: npt.NDArray[Any], labels: Sequence[str] | None
 ) -> tuple[int, int]:
     """The class that a text names, and the place of its score (its best one, where there are several)."""
-    axis = scores.class_axis
+    axis = scores.classes
     if axis is None or (scores.has_places and scores.squashed is None):
         if values.size == 1 and text in ("0", "top1"):
             return 0, 0
         raise TargetError(
             f"output {scores.output}{format_shape(scores.shape)} has no one axis of classes; name an "
-            f"element, such as --target '{scores.output}[{','.join('0' * (values.ndim + 1))}]'"
+            f"element, such as --target '{scores.output}[{','.join('0' * (values.ndim + scores.batched))}]'"
         )
-    table = np.moveaxis(values, max(axis - 1, 0), -1) if values.ndim else values.reshape(1)
+    table = np.moveaxis(values, axis, -1)
     count = table.shape[-1]
-    flat = np.moveaxis(np.arange(values.size).reshape(values.shape), max(axis - 1, 0), -1).reshape(-1, count)
+    flat = np.moveaxis(np.arange(values.size).reshape(values.shape), axis, -1).reshape(-1, count)
     rows = np.nan_to_num(table.reshape(-1, count).astype(np.float64), nan=-np.inf)
     rank = _TOP.fullmatch(text.lower())
     if rank is not None:
         if not 1 <= int(rank[1]) <= count:
             raise TargetError(f"target {text!r}: output {scores.output!r} has {count} classes")
         index = int(np.argsort(-rows.max(axis=0), kind="stable")[int(rank[1]) - 1])
-    elif text.lstrip("-").isdigit():
+    elif _INDEX.fullmatch(text):
         index = int(text)
         if not 0 <= index < count:
             raise TargetError(f"no class {text}: output {scores.output!r} has classes 0 to {count - 1}")
@@ -185,5 +199,5 @@ def _at(scores: Scores, values: npt.NDArray[Any], place: int) -> str:
     """Where among an output's places the class was taken, for people."""
     if not scores.has_places:
         return ""
-    index = np.unravel_index(place, values.shape)
-    return f" at {scores.output}[0,{','.join(str(int(i)) for i in index)}]"
+    index = [0] * scores.batched + [int(i) for i in np.unravel_index(place, values.shape)]
+    return f" at {scores.output}[{','.join(map(str, index))}]"

@@ -7,7 +7,7 @@ from onnxviz.autodiff.rules.helpers import Answers
 from onnxviz.autodiff.ruleset import node_name, vjp
 from onnxviz.errors import ShapeError
 from onnxviz.graph.ops import Ops
-from onnxviz.graph.window import Window, spatial, spatial_or_unknown, window
+from onnxviz.graph.window import Window, spatial, transposed_window, window
 
 
 @vjp("Conv")
@@ -16,7 +16,7 @@ def _conv(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     assert x is not None
     assert w is not None
     win, group = window(node, w), node.attributes.get_int("group", 1)
-    dx = transposed(op, g, w, win, (x, node.outputs[0]), group)
+    dx = transposed(op, g, w, win, (x, g), group)
     dw = kernel_gradient(op, x, g, win, group)
     return dx, dw, *(b and op.ReduceSum(g, op.ints(0, *win.axes), keepdims=0) for b in bias)
 
@@ -27,7 +27,12 @@ def _conv_transpose(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     x, w, *bias = node.inputs
     assert x is not None
     assert w is not None
-    win, group = output_window(node, x, w), node.attributes.get_int("group", 1)
+    win, group = transposed_window(node, w), node.attributes.get_int("group", 1)
+    if win.begin is None:
+        raise ShapeError(
+            f"ConvTranspose node {node_name(node)!r} pads to an output size, which takes a known input size; "
+            "give the model's input a shape"
+        )
     dx = op.Conv(g, w, **attributes(win), group=group)
     dw = kernel_gradient(op, g, x, win, group)
     return dx, dw, *(b and op.ReduceSum(g, op.ints(0, *win.axes), keepdims=0) for b in bias)
@@ -102,36 +107,6 @@ def same_begin(op: Ops, x: ir.Value, y: ir.Value, win: Window) -> ir.Value:
     return op.Sub(total, half) if win.same_lower else half
 
 
-def output_window(node: ir.Node, x: ir.Value, w: ir.Value) -> Window:
-    """The window of a ConvTranspose, its pads derived where they are given by the size of the output.
-
-    Raises:
-        ShapeError: That takes sizes that are not known.
-    """
-    win = window(node, w)
-    mode = node.attributes.get_string("auto_pad", "NOTSET")
-    wanted = node.attributes.get_ints("output_shape", ())
-    if not wanted and not mode.startswith("SAME"):
-        return win
-    sizes = spatial_or_unknown(x, win.rank)
-    if None in sizes:
-        raise ShapeError(
-            f"ConvTranspose node {node_name(node)!r} pads to an output size, which takes a known input size; "
-            "give the model's input a shape"
-        )
-    known = [size for size in sizes if size is not None]
-    extra = node.attributes.get_ints("output_padding", ()) or [0] * win.rank
-    targets = wanted[-win.rank :] if wanted else [i * s for i, s in zip(known, win.strides, strict=True)]
-    totals = [
-        max(0, (i - 1) * s + extra_ + span - out)
-        for i, s, extra_, span, out in zip(known, win.strides, extra, win.extent, targets, strict=True)
-    ]
-    half = tuple(total // 2 for total in totals)
-    rest = tuple(total - h for total, h in zip(totals, half, strict=True))
-    begin, end = (half, rest) if mode == "SAME_UPPER" else (rest, half)
-    return Window(win.kernel, win.strides, win.dilations, begin, end)
-
-
 def _pads(win: Window) -> list[int]:
     assert win.begin is not None
     assert win.end is not None
@@ -148,8 +123,8 @@ def _leftover(y: ir.Value, x: ir.Value, win: Window) -> list[int] | None:
         if i is None or o is None:
             return None
         rest = i + b + e - ((o - 1) * s + span)
-        if not 0 <= rest < s:
-            return None
+        if rest < 0:
+            return None  # ceil_mode: the last window reaches beyond the padding
         leftover.append(rest)
     return leftover
 

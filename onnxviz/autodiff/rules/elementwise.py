@@ -8,7 +8,7 @@ from onnxviz.autodiff.rules.helpers import Answers, cast_like, data, unbroadcast
 from onnxviz.autodiff.ruleset import ZERO, constant_everywhere, vjp
 from onnxviz.graph.ops import Ops
 
-constant_everywhere("Floor", "Ceil", "Round", "Sign")
+constant_everywhere("Floor", "Ceil", "Round", "Sign", "ConstantOfShape")
 
 
 @vjp("Identity")

@@ -33,7 +33,7 @@ def unbroadcast(op: Ops, g: ir.Value, x: ir.Value | None, y: ir.Value) -> ir.Val
     assert y.shape is not None
     pairs = list(zip(x.shape, list(y.shape)[lead:], strict=True))
     if any(a != 1 and not same_size(a, b) for a, b in pairs):
-        return _unbroadcast_at_runtime(op, g, x, y, lead)
+        return _unbroadcast_at_runtime(op, g, x, lead)
     axes = [*range(lead), *(lead + i for i, (a, b) in enumerate(pairs) if a == 1 and b != 1)]
     if not axes:
         return g
@@ -46,12 +46,12 @@ def same_size(a: object, b: object) -> bool:
     return a == b and not (isinstance(a, ir.SymbolicDim) and a.value is None)
 
 
-def _unbroadcast_at_runtime(op: Ops, g: ir.Value, x: ir.Value, y: ir.Value, lead: int) -> ir.Value:
+def _unbroadcast_at_runtime(op: Ops, g: ir.Value, x: ir.Value, lead: int) -> ir.Value:
     """The same where a size is not known: the axes to sum over are those whose sizes differ."""
     size = op.shape(x)
     if lead:
         size = op.Concat(op.ints(*[1] * lead), size, axis=0)
-    stretched = op.NonZero(op.Not(op.Equal(size, op.shape(y))))
+    stretched = op.NonZero(op.Not(op.Equal(size, op.Shape(g))))
     axes = op.Reshape(stretched, op.ints(-1))
     return op.reshape_like(op.ReduceSum(g, axes, keepdims=1, noop_with_empty_axes=1), x)
 
@@ -85,9 +85,9 @@ def scatter_add(op: Ops, size: ir.Value, where: ir.Value, g: ir.Value) -> ir.Val
     return op.Cast(landed, to=int(g.dtype)) if half else landed
 
 
-def shared_out(op: Ops, g: ir.Value, x: ir.Value, y: ir.Value) -> ir.Value:
-    """`g`, shaped like y, over how many elements of x went into one of y."""
+def shared_out(op: Ops, g: ir.Value, x: ir.Value) -> ir.Value:
+    """`g` over how many elements of x went into each of the elements that it belongs to."""
     assert g.dtype is not None
     # The count itself may lie beyond half floats.
-    from_, into = (op.Cast(op.Size(value), to=int(ir.DataType.DOUBLE)) for value in (x, y))
+    into, from_ = (op.Cast(op.Size(value), to=int(ir.DataType.DOUBLE)) for value in (g, x))
     return op.Mul(g, op.Cast(op.Div(into, from_), to=int(g.dtype)))

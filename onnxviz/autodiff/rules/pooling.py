@@ -24,7 +24,7 @@ def _max_pool(op: Ops, node: ir.Node, g: ir.Value, _indices: Cotangent = None) -
 @vjp("AveragePool")
 def _average_pool(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     """y = (S x) / n, with S the sum over each window and n its divisor: dx = S^T (g / n)."""
-    x, (y,), win = data(node), node.outputs, window(node)
+    x, win = data(node), window(node)
     assert x.dtype is not None
     padded = win.begin is None or win.end is None or any(win.begin) or any(win.end)
     ceil = node.attributes.get_int("ceil_mode", 0) == 1
@@ -34,16 +34,16 @@ def _average_pool(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
         share = op.Div(g, math.prod(win.kernel))
     # Channels do not mix, so they join the batch and one kernel of ones serves them all.
     # With ceil_mode, shape inference before opset 19 counts windows that lie in the padding alone.
-    sizes = op.Shape(y, start=2) if ceil else op.shape(y, 2)
+    sizes = op.Shape(g, start=2) if ceil else op.shape(g, 2)
     planes = op.Reshape(share, op.Concat(op.ints(-1, 1), sizes, axis=0))
-    spread = transposed(op, planes, _ones(op, win, x.dtype), win, (x, y))
+    spread = transposed(op, planes, _ones(op, win, x.dtype), win, (x, g))
     return (op.reshape_like(spread, x),)
 
 
 @vjp("GlobalAveragePool")
 def _global_average_pool(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
-    x, (y,) = data(node), node.outputs
-    return (op.Expand(shared_out(op, g, x, y), op.shape(x)),)
+    x = data(node)
+    return (op.Expand(shared_out(op, g, x), op.shape(x)),)
 
 
 @vjp("GlobalMaxPool")

@@ -16,19 +16,15 @@ def _reduce_sum(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
 @vjp("ReduceMean")
 def _reduce_mean(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     x, axes = data(node), node.inputs[1:]
-    share = shared_out(op, _kept(op, node, g), x, node.outputs[0])
+    share = shared_out(op, _kept(op, node, g), x)
     return op.Expand(share, op.shape(x)), *(ZERO for _ in axes)
 
 
 def _kept(op: Ops, node: ir.Node, g: ir.Value) -> ir.Value:
     """The cotangent with the reduced axes put back as axes of size 1."""
     x, axes = data(node), node.inputs[1:]
-    if node.attributes.get_int("keepdims", 1):
+    if node.attributes.get_int("keepdims", 1) or not axes or axes[0] is None:
+        return g  # without axes none was reduced, or all: then it is a scalar, which stretches by itself
+    if node.attributes.get_int("noop_with_empty_axes", 0) and rank_of(node.outputs[0]) == rank_of(x):
         return g
-    if axes and axes[0] is not None:
-        if node.attributes.get_int("noop_with_empty_axes", 0) and rank_of(node.outputs[0]) == rank_of(x):
-            return g
-        return op.Unsqueeze(g, axes[0])
-    if node.attributes.get_int("noop_with_empty_axes", 0):
-        return g
-    return op.Reshape(g, op.ints(*[1] * rank_of(x)))
+    return op.Unsqueeze(g, axes[0])

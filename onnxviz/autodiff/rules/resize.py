@@ -40,7 +40,7 @@ def _resized_axes(node: ir.Node, rank: int) -> list[int]:
     _, scales, _ = _parameters(node)
     known = constant_of(scales)
     among = [axis % rank for axis in node.attributes.get_ints("axes", ())] or list(range(rank))
-    if known is not None and known.size:
+    if known is not None:
         return [axis for axis, scale in zip(among, known, strict=True) if scale != 1]
     if x.shape is None or y.shape is None:
         return among

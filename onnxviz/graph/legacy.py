@@ -1,0 +1,59 @@
+"""Raise a model's opset with onnx's own converter, and mend what that one gets wrong."""
+
+import onnx
+import onnx.version_converter
+import onnx_ir as ir
+
+from onnxviz.graph.ops import constant_of
+from onnxviz.graph.weights import bodies
+
+
+def default_opset(proto: onnx.ModelProto) -> int:
+    """The version of ONNX's own operator set that a model imports (0 when it imports none)."""
+    return max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=0)
+
+
+def raise_opset(proto: onnx.ModelProto, floor: int) -> onnx.ModelProto:
+    """`proto` itself where its opset is at least `floor`, else the same model in that opset.
+
+    `proto` may change; a Resize of an opset before 11 still wants `name_resize_modes`.
+    """
+    if default_opset(proto) >= floor:
+        return proto
+    if default_opset(proto) < 13:
+        for body in list(bodies(proto)):
+            _flatten_hardmax(body)
+    return onnx.version_converter.convert_version(proto, floor)
+
+
+def name_resize_modes(model: ir.Model) -> None:
+    """Say, in place, what Resize and Upsample did before opset 11; the converter leaves the new defaults."""
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        if node.op_type == "Resize" and node.domain == "":
+            scales = constant_of(node.inputs[2])
+            shrinks = scales is not None and bool((scales <= 1).all() and (scales < 1).any())
+            node.attributes["coordinate_transformation_mode"] = ir.AttrString(
+                "coordinate_transformation_mode", "asymmetric"
+            )
+            node.attributes["nearest_mode"] = ir.AttrString("nearest_mode", "ceil" if shrinks else "floor")
+
+
+def _flatten_hardmax(body: onnx.GraphProto | onnx.FunctionProto) -> None:
+    """Write, in place, each Hardmax as one of the matrix that it saw before opset 13."""
+    nodes = []
+    for node in body.node:
+        if node.op_type != "Hardmax" or node.domain:
+            nodes.append(node)
+            continue
+        axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
+        x, y = node.input[0], node.output[0]
+        nodes += [
+            onnx.helper.make_node("Shape", [x], [f"{y}/shape"]),
+            onnx.helper.make_node("Flatten", [x], [f"{y}/flat"], axis=axis),
+            onnx.helper.make_node("Hardmax", [f"{y}/flat"], [f"{y}/hard"], node.name, axis=1),
+            onnx.helper.make_node("Reshape", [f"{y}/hard", f"{y}/shape"], [y]),
+        ]
+    if len(nodes) > len(body.node):
+        mended = type(body)(node=nodes)
+        del body.node[:]
+        body.node.extend(mended.node)

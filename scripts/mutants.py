@@ -1,0 +1,180 @@
+"""Mutation tests: does every small mistake in a derivative rule make a test fail?
+
+    python scripts/mutants.py               all of mutants.txt, two at a time
+    python scripts/mutants.py pooling.py    those that hold a word, or are in a file
+
+Each mutant is a text of the package and what replaces it. It is planted in a copy of the package, and the
+tests that cover it are run there. Exits with 1 when a mutant survives, when its text is no longer there
+exactly once, when the tests do not even start, or when they fail without any mutant.
+"""
+
+import argparse
+import contextlib
+import io
+import multiprocessing
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+AT_ONCE = 2
+LIMIT = 120  # seconds; a mutant that hangs is noticed too
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A file of the package, a text in it, what replaces the text, and which tests must notice."""
+
+    file: str
+    text: str
+    replacement: str
+    tests: str
+
+    def __str__(self) -> str:
+        """One line."""
+        return f"{Path(self.file).name}: {self.text.strip()!r} -> {self.replacement.strip()!r}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run: 0 the tests passed, 1 some failed, -1 the process died; else it did not start."""
+
+    code: int
+    seconds: float
+    said: str
+
+
+def read_mutants(listing: str) -> Iterator[Mutant]:
+    """Parse mutants.txt; see its head."""
+    file, tests, text, replacement = "", "", list[str](), list[str]()
+    for line in [*listing.splitlines(), "==="]:
+        if line.startswith(("===", "@@")) and text:
+            yield Mutant(file, "\n".join(text), "\n".join(replacement), tests)
+            text, replacement = [], []
+        if line.startswith("==="):
+            file = f"onnxviz/{line[3:].strip()}"
+        elif line.startswith("@@"):
+            names = line[2:].split()
+            tests = " or ".join(f"[{name}-" if name[0].isupper() else name for name in names)
+        elif line.startswith("-"):
+            text.append(line[1:])
+        elif line.startswith("+"):
+            replacement.append(line[1:])
+
+
+def run(original: Path, mutant: Mutant | None, tests: str) -> Outcome:
+    """Run tests in a copy of `original` with the mutant planted, in a process that may crash or hang."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder).resolve() / "copy"
+        shutil.copytree(original, copy)
+        if mutant is not None:
+            planted = copy / mutant.file
+            source = planted.read_text(encoding="utf-8")
+            planted.write_text(source.replace(mutant.text, mutant.replacement), encoding="utf-8")
+        receiver, sender = CONTEXT.Pipe(duplex=False)
+        process = CONTEXT.Process(target=run_here, args=(copy, tests, sender))
+        process.start()
+        sender.close()
+        code, said = -1, "the process died"
+        with contextlib.suppress(EOFError):
+            if receiver.poll(LIMIT):
+                code, said = receiver.recv()
+        process.kill()
+        process.join()
+    return Outcome(code, time.monotonic() - started, said)
+
+
+def run_here(copy: Path, tests: str, answer: Connection) -> None:
+    """The child: run pytest in the copy, and nothing of the project from elsewhere."""
+    os.chdir(copy)
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    sys.dont_write_bytecode = True
+    sys.path.insert(0, str(copy))
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        import pytest
+
+        import onnxviz
+
+        if Path(onnxviz.__file__).is_relative_to(copy):
+            chosen = ["-k", tests] if tests else []
+            code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "tests/autodiff", *chosen]))
+        else:
+            code = 3
+            print(f"the package under test is {onnxviz.__file__}, not the copy")
+    answer.send((code, said.getvalue()))
+    os.chdir(ROOT)  # so that the folder can be deleted on every system
+
+
+def copy_project(target: Path) -> None:
+    """Copy what the tests need, so that edits made meanwhile change nothing."""
+    leave = shutil.ignore_patterns("__pycache__")
+    for folder in (Path("onnxviz"), Path("tests", "autodiff")):
+        shutil.copytree(ROOT / folder, target / folder, ignore=leave)
+    shutil.copy(ROOT / "pyproject.toml", target)
+
+
+def misplaced(original: Path, mutants: Sequence[Mutant]) -> Iterator[str]:
+    """The mutants whose text is not in its file exactly once."""
+    for mutant in mutants:
+        count = (original / mutant.file).read_text(encoding="utf-8").count(mutant.text)
+        if count != 1:
+            yield f"{mutant}: the text is there {count} times"
+
+
+def check(original: Path, mutants: Sequence[Mutant]) -> int:
+    """Run the tests without and with each mutant, and print a table; 1 if anything is amiss."""
+    lost = list(misplaced(original, mutants))
+    if lost:
+        print(*lost, sep="\n")
+        return 1
+    started, failures = time.monotonic(), 0
+    in_copy = partial(run, original)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        halves = ["finite_differences", "not finite_differences"]
+        for outcome in pool.map(in_copy, [None] * len(halves), halves):
+            if outcome.code != 0:
+                print(outcome.said, "\nthe tests fail without any mutant")
+                return 1
+        print(f"without a mutant the tests pass, in {time.monotonic() - started:.0f} s", flush=True)
+        for mutant, outcome in zip(
+            mutants, pool.map(in_copy, mutants, [m.tests for m in mutants]), strict=True
+        ):
+            verdict = {0: "SURVIVED", 1: "killed", -1: "killed"}.get(outcome.code, "BROKEN")
+            print(f"{verdict:8} {outcome.seconds:5.1f} s  {mutant}", flush=True)
+            if verdict == "BROKEN":
+                print(outcome.said)
+            failures += verdict != "killed"
+    print(f"{len(mutants) - failures} of {len(mutants)} killed in {time.monotonic() - started:.0f} s")
+    return int(failures > 0)
+
+
+def main() -> int:
+    """Read the command line and check the mutants that it names."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("words", nargs="*", help="only the mutants that hold one of these")
+    words = parser.parse_args().words
+    mutants = list(read_mutants((ROOT / "scripts" / "mutants.txt").read_text(encoding="utf-8")))
+    chosen = [m for m in mutants if not words or any(word in f"{m} {m.tests}" for word in words)]
+    with tempfile.TemporaryDirectory() as folder:
+        original = Path(folder, "original")
+        copy_project(original)
+        return check(original, chosen)
+
+
+WARM = "forkserver" in multiprocessing.get_all_start_methods()
+CONTEXT = multiprocessing.get_context("forkserver") if WARM else multiprocessing.get_context("spawn")
+
+if __name__ == "__main__":
+    if WARM:  # each process then starts with the slow imports done
+        CONTEXT.set_forkserver_preload(["pytest", "numpy", "onnx.reference", "onnx_ir", "onnxruntime"])
+    sys.exit(main())

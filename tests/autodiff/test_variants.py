@@ -1,0 +1,190 @@
+"""Rule sets: the guided ones against dense replicas in NumPy, and how rule sets are made."""
+
+import itertools
+
+import numpy as np
+import onnx
+import onnx.parser
+import onnx_ir as ir
+import pytest
+
+from onnxviz._reference import run
+from onnxviz.autodiff import ruleset
+from onnxviz.autodiff.pullback import gradient
+from onnxviz.autodiff.ruleset import GRADIENT, ZERO, Answer, gradient_of, vjp
+from onnxviz.autodiff.variants import RULE_SETS
+from onnxviz.errors import UnsupportedOperator
+from onnxviz.graph.model import Model, load
+from onnxviz.graph.ops import Ops
+
+RNG = np.random.default_rng(0)
+WEIGHTS = {
+    "w1": RNG.standard_normal((3, 2, 3, 3)),
+    "b1": RNG.standard_normal(3),
+    "w2": RNG.standard_normal((4, 3, 2, 3)),
+    "b2": RNG.standard_normal(4),
+}
+NET = (
+    "a = Conv<pads=[1,1,1,1]>(x, w1, b1) r = Relu(a) b = Conv<strides=[2,1]>(r, w2, b2) y = Relu(b)",
+    "double[1,2,5,4] x",
+)
+
+
+def net(body: str = NET[0], inputs: str = NET[1]) -> Model:
+    head = '<ir_version: 10, opset_import: ["": 18, "my.domain": 1]>'
+    proto = onnx.parser.parse_model(f"{head} m ({inputs}) => (double[] y) {{ {body} }}")
+    for name, numbers in WEIGHTS.items():
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(numbers, name))
+    return load(proto)
+
+
+def dense(
+    w: np.ndarray,
+    inputs: tuple[int, int, int],
+    outputs: tuple[int, int, int],
+    strides: tuple[int, int],
+    pad: int,
+) -> np.ndarray:
+    """The convolution as a matrix, from its definition."""
+    matrix = np.zeros((*outputs, *inputs))
+    for m, i, j in itertools.product(*map(range, outputs)):
+        for c, k, n in itertools.product(*map(range, w.shape[1:])):
+            h, v = i * strides[0] + k - pad, j * strides[1] + n - pad
+            if 0 <= h < inputs[1] and 0 <= v < inputs[2]:
+                matrix[m, i, j, c, h, v] += w[m, c, k, n]
+    return matrix.reshape(np.prod(outputs), np.prod(inputs))
+
+
+def relu(v: np.ndarray) -> np.ndarray:
+    return np.maximum(v, 0)
+
+
+@pytest.mark.parametrize("name", ["gradient", "auto", "deconvnet", "guided-backprop"])
+def test_rule_set_is_its_dense_replica(name: str) -> None:
+    first = dense(WEIGHTS["w1"], (2, 5, 4), (3, 5, 4), (1, 1), 1)
+    second = dense(WEIGHTS["w2"], (3, 5, 4), (4, 2, 2), (2, 1), 0)
+    x, u = RNG.standard_normal(40), RNG.standard_normal(16)
+    a = first @ x + np.repeat(WEIGHTS["b1"], 20)
+    b = second @ relu(a) + np.repeat(WEIGHTS["b2"], 4)
+    deconvnet = first.T @ relu(second.T @ relu(u))
+    guided = first.T @ ((a > 0) * relu(second.T @ ((b > 0) * relu(u))))
+    true = first.T @ ((a > 0) * (second.T @ ((b > 0) * u)))
+    want = {"gradient": true, "auto": true, "deconvnet": deconvnet, "guided-backprop": guided}[name]
+
+    derived = gradient(net(), "y", "x", rules=name)
+    feeds = {"x": x.reshape(1, 2, 5, 4), "y_grad": u.reshape(1, 4, 2, 2)}
+    np.testing.assert_allclose(run(derived, feeds)["x_grad"].ravel(), want, rtol=1e-12, atol=1e-12)
+    assert np.abs(want).max() > 0.1
+
+
+def test_rule_sets_are_called_by_their_names() -> None:
+    assert all(rules.name == name for name, rules in RULE_SETS.items())
+    assert {"gradient", "deconvnet", "guided-backprop"} <= set(RULE_SETS)
+
+
+# How rule sets are made
+
+
+def times(number: float) -> ruleset.Rule:
+    def rule(op: Ops, node: ir.Node, g: ir.Value) -> list[Answer]:
+        return [answer and op.Mul(answer, number) for answer in gradient_of(op, node, g)]
+
+    return rule
+
+
+def slope(rules: ruleset.RuleSet, body: str, at: float = 1.0) -> float:
+    derived = gradient(net(body, "double[1] x"), "y", "x", rules=rules)
+    return float(run(derived, {"x": np.array([at]), "y_grad": np.ones(1)})["x_grad"][0])
+
+
+def test_override_answers_for_its_operators_and_inherits_the_rest() -> None:
+    tripled = GRADIENT.override("tripled", {"Neg": times(3)})
+    assert tripled.name == "tripled"
+    assert slope(tripled, "a = Neg(x) y = Mul(a, a)") == pytest.approx(6.0)
+    assert slope(GRADIENT, "a = Neg(x) y = Mul(a, a)") == pytest.approx(2.0)
+    again = tripled.override("again", {"Mul": times(10)})
+    assert slope(again, "a = Neg(x) y = Mul(a, a)") == pytest.approx(60.0)
+
+
+def test_when_comes_before_the_type_and_the_latest_before_the_others() -> None:
+    rules = GRADIENT.when(lambda node: node.op_type == "Neg", times(3))
+    rules = rules.when(lambda node: node.outputs[0].name == "b", times(5))
+    assert rules.name == "gradient"
+    assert slope(rules, "a = Neg(x) y = Identity(a)") == pytest.approx(-3.0)
+    assert slope(rules, "b = Neg(x) y = Identity(b)") == pytest.approx(-5.0)
+    assert slope(rules, "b = Neg(x) y = Neg(b)") == pytest.approx(15.0)
+    assert slope(GRADIENT, "b = Neg(x) y = Neg(b)") == pytest.approx(1.0)
+    assert slope(rules.override("other", {"Neg": times(7)}), "a = Neg(x) y = Identity(a)") == pytest.approx(
+        -3.0
+    )
+
+
+def test_rules_cannot_be_changed_behind_a_rule_set() -> None:
+    for rules in (GRADIENT, GRADIENT.override("mine", {})):
+        with pytest.raises(TypeError, match="does not support item assignment"):
+            rules.by_type["Relu"] = times(2)  # type: ignore[index]
+
+
+def test_error_names_the_rule_set() -> None:
+    mine = ruleset.RuleSet("mine", {})
+    with pytest.raises(UnsupportedOperator, match=r"no 'mine' rule for operator Neg \(node 'y'\)"):
+        gradient(net("y = Neg(x)", "double[1] x"), "y", "x", rules=mine)
+
+
+# A rule of one's own
+
+
+@pytest.fixture
+def own_operator(monkeypatch: pytest.MonkeyPatch) -> str:
+    """An operator whose rule, if the test registers one, is gone after the test."""
+    name = "my.domain::Double"
+    monkeypatch.setitem(ruleset._gradient, name, times(0))
+    del ruleset._gradient[name]
+    return name
+
+
+@pytest.mark.parametrize("rules", sorted(RULE_SETS))
+def test_own_rule_for_a_custom_operator(own_operator: str, rules: str) -> None:
+    @vjp(own_operator)
+    def double(op: Ops, _node: ir.Node, g: ir.Value) -> list[Answer]:
+        return [op.Mul(g, 2)]
+
+    derived = gradient(net("h = my.domain.Double(x) y = Neg(h)", "double[3] x"), "y", "x", rules=rules)
+    (found,) = run(derived, {"x": np.zeros(3), "y_grad": np.array([1.0, 2.0, 3.0])}).values()
+    np.testing.assert_array_equal(found, [-2, -4, -6])
+
+
+def test_operator_of_its_own_is_gone_without_its_rule(own_operator: str) -> None:
+    with pytest.raises(UnsupportedOperator, match=r"register a rule with @vjp\('my.domain::Double'\)"):
+        gradient(net("h = my.domain.Double(x) y = Neg(h)", "double[3] x"), "y", "x")
+    assert own_operator not in GRADIENT.by_type
+
+
+def test_second_rule_for_an_operator_is_refused(own_operator: str) -> None:
+    vjp(own_operator)(times(1))
+    with pytest.raises(ValueError, match=r"two rules for my.domain::Double"):
+        vjp(own_operator)(times(2))
+
+
+def test_declared_constant_has_no_gradient_anywhere(own_operator: str) -> None:
+    ruleset.constant_everywhere(own_operator)
+    node = ir.Node("my.domain", "Double", [ir.Value(name="a"), ir.Value(name="b")])
+    assert GRADIENT.find(node)(None, node, None) == [ZERO, ZERO]
+
+
+@pytest.mark.parametrize(
+    ("domain", "key"), [("", "Conv"), ("ai.onnx", "Conv"), ("com.microsoft", "com.microsoft::Conv")]
+)
+def test_operator_key(domain: str, key: str) -> None:
+    assert ruleset.operator_key(ir.Node(domain, "Conv", [])) == key
+
+
+def test_node_is_called_by_its_name_or_its_output() -> None:
+    assert ruleset.node_name(ir.Node("", "Conv", [], name="c1")) == "c1"
+    assert ruleset.node_name(ir.Node("", "Conv", [], outputs=[ir.Value(name="y")])) == "y"
+    assert ruleset.node_name(ir.Node("", "Conv", [], outputs=[])) == "Conv"
+
+
+def test_zero_is_told_from_an_answer_that_is_missing() -> None:
+    assert repr(ZERO) == "ZERO"
+    assert ZERO is not None
