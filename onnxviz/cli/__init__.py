@@ -1,5 +1,6 @@
 """The command line: parse, call, print. One file per command, loaded when it is called."""
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -68,6 +69,10 @@ class Commands(click.Group):
         **extra: Any,
     ) -> Any:
         """Run, and exit: 0 done, 1 a gate failed, 2 bad input (one line on stderr), 130 interrupted."""
+        for stream in (sys.stdout, sys.stderr):
+            # What the encoding of a terminal or a pipe lacks is written as an escape.
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         try:
             code = super().main(
                 args, prog_name, complete_var, False, windows_expand_args=windows_expand_args, **extra
@@ -84,6 +89,9 @@ class Commands(click.Group):
             code = _INTERRUPTED
         except MemoryError:
             click.echo("Error: out of memory; try a smaller --batch, fewer layers or pictures", err=True)
+            code = _BAD_INPUT
+        except ImportError as err:
+            click.echo(f"Error: this installation is incomplete ({err}); run onnxviz doctor", err=True)
             code = _BAD_INPUT
         except BrokenPipeError:
             code = _stop_talking()

@@ -4,10 +4,9 @@ from typing import Any
 
 import click
 
-from onnxviz.cli.console import progress, say, warn
+from onnxviz.cli.console import print_json, progress, say, warn
 from onnxviz.cli.options import FOLDER, PICTURES, output_place, pictures, read_inputs, shared
 from onnxviz.methods.activations import observe
-from onnxviz.methods.manifest import json_text
 from onnxviz.methods.save import save_activations
 
 
@@ -73,7 +72,7 @@ def command(
     warn(seen.warnings, quiet)
     if as_json:
         summary = {layer.name: list(seen.arrays[layer.name].shape) for layer in seen.layers}
-        click.echo(json_text({**seen.manifest, "shapes": summary, "out": str(place)}), nl=False)
+        print_json({**seen.manifest, "shapes": summary, "out": str(place)})
         return
     say(f"outputs moved by {seen.drift:.1e} of their largest value while being watched", quiet)
     for layer in seen.layers:

@@ -2,12 +2,13 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import click
 
+from onnxviz.methods.manifest import json_text
 from onnxviz.runtime.progress import reporting
 
 _PATIENCE = 0.7  # seconds: a loop that ends sooner needs no bar
@@ -23,6 +24,11 @@ def warn(warnings: Any, quiet: bool = False) -> None:
     """Warnings, one line each, on stderr."""
     for warning in warnings:
         say(f"Warning: {warning}", quiet)
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """A document on stdout, in ASCII, which every terminal and pipe carries."""
+    click.echo(json_text(document, ascii_only=True), nl=False)
 
 
 @contextmanager
@@ -71,6 +77,7 @@ def print_table(columns: list[tuple[str, str]], rows: list[list[str]]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     terminal = sys.stdout.isatty()
     console = Console(width=None if terminal else 100_000, highlight=False, soft_wrap=not terminal)
@@ -80,5 +87,5 @@ def print_table(columns: list[tuple[str, str]], rows: list[list[str]]) -> None:
             heading, justify="right" if side == "right" else "left", overflow="ellipsis", no_wrap=not terminal
         )
     for row in rows:
-        table.add_row(*(cell.replace("[", "\\[") for cell in row))
+        table.add_row(*(Text(cell) for cell in row))
     console.print(table)

@@ -4,11 +4,11 @@ import time
 
 import click
 
-from onnxviz.cli.console import progress, say
+from onnxviz.cli.console import print_json, progress, say
 from onnxviz.cli.options import output_place, shared
 from onnxviz.graph.model import load
 from onnxviz.methods.demo import demonstrate
-from onnxviz.methods.manifest import json_text, manifest
+from onnxviz.methods.manifest import manifest
 from onnxviz.methods.save import filling
 from onnxviz.samples import sample_model
 
@@ -34,6 +34,6 @@ def command(device: str, out: str | None, overwrite: bool, as_json: bool, quiet:
         entries = manifest(load(sample_model()), answers=lines, seconds=seconds, warnings=[])
         folder.manifest(entries)
     if as_json:
-        click.echo(json_text({**entries, "out": str(place)}), nl=False)
+        print_json({**entries, "out": str(place)})
         return
     say(f"all drawn in {place}", quiet)

@@ -2,8 +2,8 @@
 
 import click
 
+from onnxviz.cli.console import print_json
 from onnxviz.cli.options import shared
-from onnxviz.methods.manifest import json_text
 from onnxviz.runtime.doctor import examine
 
 
@@ -13,7 +13,7 @@ def command(as_json: bool) -> None:
     """Versions, devices, and why CUDA is or is not used."""
     found = examine()
     if as_json:
-        click.echo(json_text(found.to_dict()), nl=False)
+        print_json(found.to_dict())
         return
     click.echo(f"Python {found.python} on {found.platform}")
     for name, number in {**found.versions, **found.runtimes}.items():

@@ -4,11 +4,10 @@ from typing import Any
 
 import click
 
-from onnxviz.cli.console import progress, say, warn
+from onnxviz.cli.console import print_json, progress, say, warn
 from onnxviz.cli.options import FOLDER, PICTURES, output_place, pictures, read_inputs, shared
 from onnxviz.methods.explain import explain_each
 from onnxviz.methods.explanation import Explanation
-from onnxviz.methods.manifest import json_text
 from onnxviz.methods.method import METHODS
 from onnxviz.methods.query import ask
 from onnxviz.methods.save import save_explanation
@@ -92,7 +91,7 @@ def command(
         save_explanation(found, place, replace, colormap, alpha)
     warn(found.manifest["warnings"], quiet)
     if as_json:
-        click.echo(json_text({**found.manifest, "out": str(place)}), nl=False)
+        print_json({**found.manifest, "out": str(place)})
         return
     _announce(found, quiet)
     _print_answers(found)

@@ -3,13 +3,12 @@
 import click
 
 from onnxviz.autodiff.pullback import gradient as gradient_of
-from onnxviz.cli.console import say
+from onnxviz.cli.console import print_json, say
 from onnxviz.cli.options import shared
 from onnxviz.errors import SelectorError
 from onnxviz.graph.expose import expose as expose_tensors
 from onnxviz.graph.model import Model, load
 from onnxviz.graph.selectors import select
-from onnxviz.methods.manifest import json_text
 
 _OUT = click.option("-o", "--out", "out", required=True, metavar="OUT.onnx", help="The file to write.")
 
@@ -96,7 +95,7 @@ def _write(model: Model, out: str, as_json: bool, quiet: bool) -> None:
             "gradients": model.gradients,
             "cotangent": model.cotangent,
         }
-        click.echo(json_text(document), nl=False)
+        print_json(document)
         return
     for kind, values in (("input", model.inputs), ("output", model.outputs)):
         for value in values:

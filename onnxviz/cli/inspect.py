@@ -2,12 +2,12 @@
 
 import click
 
-from onnxviz.cli.console import print_table
+from onnxviz.cli.console import print_json, print_table
 from onnxviz.cli.options import shared
 from onnxviz.graph.layers import Layer, total_parameters
 from onnxviz.graph.model import Model, ValueInfo, format_shape, load
 from onnxviz.graph.selectors import select
-from onnxviz.methods.manifest import describe_model, json_text
+from onnxviz.methods.manifest import describe_model
 
 
 @click.command("inspect")
@@ -24,7 +24,7 @@ def command(model: str, layers: tuple[str, ...], as_json: bool) -> None:
     loaded = load(model)
     chosen = select(loaded, layers) if layers else loaded.layers
     if as_json:
-        click.echo(json_text(document(loaded, chosen)), nl=False)
+        print_json(document(loaded, chosen))
         return
     described = describe_model(loaded)
     click.echo(f"{described['path']}  opset {described['opset']}  {described['producer'] or ''}".rstrip())

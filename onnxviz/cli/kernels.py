@@ -2,11 +2,11 @@
 
 import click
 
-from onnxviz.cli.console import say
+from onnxviz.cli.console import print_json, say
 from onnxviz.cli.options import FOLDER, output_place, shared
 from onnxviz.graph.model import load
 from onnxviz.methods.kernels import blue_first, kernels
-from onnxviz.methods.manifest import json_text, manifest
+from onnxviz.methods.manifest import manifest
 from onnxviz.methods.save import save_kernels
 
 
@@ -40,7 +40,7 @@ def command(
     save_kernels(found, drawn, entries, place, replace, colormap, blue_first(loaded, drawn))
     if as_json:
         numbers = {name: {"shape": list(array.shape), "values": array} for name, array in found.items()}
-        click.echo(json_text({**entries, "kernels": numbers, "out": str(place)}), nl=False)
+        print_json({**entries, "kernels": numbers, "out": str(place)})
         return
     for layer in drawn:
         array = found[layer.name]

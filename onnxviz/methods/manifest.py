@@ -5,16 +5,17 @@ import json
 import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxviz.graph.model import Model
+if TYPE_CHECKING:  # doctor prints a document where onnx does not import
+    from onnxviz.graph.model import Model
 
 _PACKAGES = ("onnxviz", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "numpy", "pillow")
 
 
-def describe_model(model: Model) -> dict[str, object]:
+def describe_model(model: "Model") -> dict[str, object]:
     """The model's identity: path, sha256 of the file as it is, opset it is run at, and its producer."""
     if model.path is not None:
         with model.path.open("rb") as file:
@@ -41,14 +42,14 @@ def versions() -> dict[str, str]:
     return found
 
 
-def manifest(model: Model, **entries: Any) -> dict[str, Any]:
+def manifest(model: "Model", **entries: Any) -> dict[str, Any]:
     """A manifest: the model, the versions, and the entries given (see docs/manifest.md)."""
     return {"model": describe_model(model), "versions": versions(), **entries}
 
 
-def json_text(entries: Mapping[str, Any]) -> str:
+def json_text(entries: Mapping[str, Any], ascii_only: bool = False) -> str:
     """A document as JSON text; numbers that JSON has no word for become null."""
-    return json.dumps(_plain(entries), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(_plain(entries), indent=2, ensure_ascii=ascii_only) + "\n"
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 import io
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,7 +58,8 @@ class Folder:
     def manifest(self, entries: Mapping[str, Any]) -> None:
         """Write manifest.json, with the sha256 of every file written before."""
         whole = {**entries, "files": digests(self.path)}
-        write_atomic(self.path / "manifest.json", json_text(whole).encode())
+        # A file name that is no Unicode holds lone surrogates, which JSON writes as escapes.
+        write_atomic(self.path / "manifest.json", json_text(whole).encode(errors="backslashreplace"))
 
 
 @contextmanager
@@ -234,14 +236,24 @@ def _flat(raw: Array) -> Array:
 
 def _stems(found: Explanation) -> list[str]:
     """One name for each picture, numbered where several pictures would share it."""
-    stems = [slug(Path(name).stem) for name in found.pictures.names]
-    return [stem if stems.count(stem) == 1 else f"{stem}-{number}" for number, stem in enumerate(stems)]
+    return _distinct([slug(Path(name).stem) for name in found.pictures.names])
 
 
 def _map_names(found: Explanation) -> list[str]:
     stems = _stems(found)
-    names = [f"{stems[one.picture]}-{slug(one.target.text, 40)}" for one in found.evidence]
-    return [name if names.count(name) == 1 else f"{name}-{number}" for number, name in enumerate(names)]
+    return _distinct([f"{stems[one.picture]}-{slug(one.target.text, 40)}" for one in found.evidence])
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """File names, numbered where several are the same, which upper and lower case are on many systems."""
+    count = Counter(name.lower() for name in names)
+    found: dict[str, str] = {}
+    for number, name in enumerate(names):
+        one = name if count[name.lower()] == 1 else f"{name}-{number}"
+        while one.lower() in found:
+            one += "_"
+        found[one.lower()] = one
+    return list(found.values())
 
 
 def _strip(seen: Observation, channel: int, colormap: str | None) -> Pixels:

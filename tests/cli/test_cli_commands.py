@@ -373,6 +373,54 @@ def test_doctor_tells_the_versions_and_the_device():
     assert found["cpu_works"] is True
 
 
+@pytest.mark.parametrize("missing", ["onnx", "onnxruntime", "onnx_ir"])
+def test_doctor_starts_where_a_package_does_not(missing):
+    start = f"import sys; sys.modules[{missing!r}] = None; from onnxviz.cli import main; main()"
+    for form in ([], ["--json"]):
+        done = subprocess.run(
+            [sys.executable, "-c", start, "doctor", *form], capture_output=True, text=True, check=True
+        )
+        assert f"import of {missing} halted" in done.stdout
+    assert json.loads(done.stdout)["problems"]
+    failed = subprocess.run(
+        [sys.executable, "-c", start, "kernels" if missing != "onnxruntime" else "activations", "model.onnx"]
+        + (["cat.png"] if missing == "onnxruntime" else []),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert failed.returncode == 2
+    assert failed.stderr.startswith("Error: ")
+    assert "onnxviz doctor" in failed.stderr
+    assert failed.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_names_that_a_pipe_cannot_carry_are_escaped(encoding):
+    Path("cat.png").rename("日本-é.png")
+    environment = {"PYTHONUTF8": "0", "PYTHONIOENCODING": encoding}
+    result = onnxviz_process("explain", "model.onnx", "日本-é.png", "--json", env=environment)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["pictures"] == ["日本-é.png"]
+    written = json.loads(Path("onnxviz-out/explain/manifest.json").read_text("utf-8"))
+    assert written["pictures"] == ["日本-é.png"]
+    result = onnxviz_process("inspect", "model.onnx", env=environment)
+    assert result.returncode == 0, result.stderr
+    result = onnxviz_process("inspect", "日本.onnx", env={**environment, "PYTHONIOENCODING": "cp1252"})
+    assert result.returncode == 2
+    assert result.stderr.startswith(r"Error: cannot read the model \u65e5\u672c.onnx: ")
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are Unicode here")
+def test_a_file_name_that_is_no_unicode():
+    name = b"a\xffb.png".decode(errors="surrogateescape")
+    Path("cat.png").rename(name)
+    result = onnxviz("explain", "model.onnx", name)
+    assert result.exit_code == 0, result.stderr
+    written = json.loads(Path("onnxviz-out/explain/manifest.json").read_text("utf-8"))
+    assert written["pictures"] == [name]
+
+
 def test_the_demo_answers_every_question(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = onnxviz("demo", "--device", "cpu")

@@ -37,8 +37,8 @@ def onnxviz_process(*arguments, cwd=None, env=None):
     return subprocess.run(
         [sys.executable, "-c", "from onnxviz.cli import main; main()", *map(str, arguments)],
         capture_output=True,
-        text=True,
         encoding="utf-8",
+        errors="backslashreplace",
         cwd=cwd,
         env={**os.environ, "PYTHONUTF8": "1", **(env or {})},
         check=False,

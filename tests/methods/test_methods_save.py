@@ -187,6 +187,21 @@ def test_several_pictures_of_one_name_and_targets_of_one_name_keep_apart(tmp_pat
     assert "cat-1-targets.png" in names
 
 
+def test_names_that_differ_in_case_alone_keep_apart(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+    files = [
+        tmp_path / name / picture
+        for name, picture in (("a", "cat.png"), ("b", "CAT.png"), ("c", "cat-0.png"))
+    ]
+    for file in files:
+        file.parent.mkdir()
+        Image.fromarray(pixels).save(file)
+    query = ask(cam_net("N,3,24,32"), files, "unit")
+    save_explanation(explain_each(query, [(n, t) for n in range(3) for t in (0, 1)]), tmp_path / "out")
+    names = [name.lower() for name in check_files(tmp_path / "out")]
+    assert len(names) == len(set(names)) == 3 * 2 * 4 + 3 + 1
+
+
 def test_maps_of_several_layers_are_saved_one_by_one(tmp_path):
     text = """
         (float[N,3,8,8] x) => (float[N,2] y) {

@@ -319,6 +319,16 @@ def test_an_output_without_a_batch_axis_is_the_answer_for_one_picture(batch, log
     assert [len(entries) for entries in found.manifest["top5"]] == [4] * 4
 
 
+def test_scores_that_lie_flat_within_a_model_of_one_picture(logits):
+    text = "f = Reshape (logits, all) p = Softmax <axis = 0> (f) y = Reshape (p, one)"
+    model = ending(text, "float[1,4] y", all=np.array([4]), one=np.array([1, 4]))
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    found = explain(model, X, target=2)
+    assert found.manifest["output"]["differentiated"] == "f"
+    np.testing.assert_allclose(found.score, logits[:, 2], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found.raw, explain(cam_net(), X, target=2).raw, atol=1e-6)
+
+
 def test_rows_of_detections_without_a_batch_axis_are_named_by_their_own_numbers():
     model = ending("rows = Reshape (c2, to)", "float[80,5] rows", to=np.array([80, 5]))
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
