@@ -26,6 +26,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 AT_ONCE = 2
+# To the first failure, without what only helps a reader.
+UNNEEDED = ("cacheprovider", "faulthandler", "unraisableexception")
+QUICKLY = ("-x", "-q", "--assert=plain", *(f"-pno:{plugin}" for plugin in UNNEEDED))
 LIMIT = 120  # seconds; a mutant that hangs is noticed too
 
 
@@ -107,7 +110,7 @@ def run_here(copy: Path, tests: str, answer: Connection) -> None:
 
         if Path(onnxviz.__file__).is_relative_to(copy):
             chosen = ["-k", tests] if tests else []
-            code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "tests/autodiff", *chosen]))
+            code = int(pytest.main([*QUICKLY, "tests/autodiff", *chosen]))
         else:
             code = 3
             print(f"the package under test is {onnxviz.__file__}, not the copy")

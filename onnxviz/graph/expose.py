@@ -7,7 +7,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
 from onnxviz.errors import DisconnectedError, SelectorError
-from onnxviz.graph.flow import ancestors, dependents, reads
+from onnxviz.graph.flow import ancestors, dependents, nested_graphs, reads
 from onnxviz.graph.model import Model, ModelLike, load
 
 
@@ -82,4 +82,16 @@ def cut(model: ModelLike, at: str, of: str, keep: Sequence[str] = ()) -> Cut:
 
 def prune(model: ir.Model) -> None:
     """Delete, in place, the nodes and weights that no output needs; the inputs stay."""
+    needed = ancestors(model.graph.outputs)
+    for node in model.graph:
+        if not any(output in needed for output in node.outputs):
+            _let_go(node)
     passes.RemoveUnusedNodesPass()(model)
+
+
+def _let_go(node: ir.Node) -> None:
+    """Release what the graphs nested in a node capture: the pass deletes the node and takes it for used."""
+    for graph in nested_graphs(node):
+        for inner in ir.traversal.RecursiveGraphIterator(graph):
+            for place in range(len(inner.inputs)):
+                inner.replace_input_with(place, None)

@@ -8,12 +8,18 @@ import onnx_ir as ir
 def reads(node: ir.Node) -> Iterator[ir.Value]:
     """The values a node reads, those captured by its nested graphs (If, Loop, Scan) included."""
     yield from (value for value in node.inputs if value is not None)
+    for graph in nested_graphs(node):
+        for inner in graph:
+            yield from (value for value in reads(inner) if value.graph is not graph)
+
+
+def nested_graphs(node: ir.Node) -> Iterator[ir.Graph]:
+    """The graphs that a node holds: the branches of an If, the body of a Loop or Scan."""
     for attribute in node.attributes.values():
         if attribute.type == ir.AttributeType.GRAPH:
-            yield from _captured(attribute.as_graph())
+            yield attribute.as_graph()
         elif attribute.type == ir.AttributeType.GRAPHS:
-            for graph in attribute.as_graphs():
-                yield from _captured(graph)
+            yield from attribute.as_graphs()
 
 
 def dependents(graph: ir.Graph, sources: Iterable[ir.Value]) -> set[ir.Value]:
@@ -38,9 +44,3 @@ def ancestors(targets: Iterable[ir.Value]) -> set[ir.Value]:
         if node is not None:
             pending.extend(reads(node))
     return found
-
-
-def _captured(graph: ir.Graph) -> Iterator[ir.Value]:
-    for node in graph:
-        yield from (value for value in reads(node) if value.graph is not graph)
-    yield from (value for value in graph.outputs if value.graph is not graph)

@@ -187,7 +187,8 @@ def _spatial_sources(graph: ir.Graph, traces: Mapping[ir.Value, Trace]) -> set[i
     return {
         field.source
         for node in graph
-        if in_family(node, ("Conv", "ConvTranspose", "MaxPool", "AveragePool")) and node.inputs[0] in traces
+        if in_family(node, ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"))
+        and node.inputs[0] in traces
         for field in traces[node.inputs[0]].axes[2:]  # type: ignore[index]
         if field is not None
     }

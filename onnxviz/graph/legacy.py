@@ -1,9 +1,11 @@
 """Raise a model's opset with onnx's own converter, and mend what that one gets wrong."""
 
 import onnx
+import onnx.defs
 import onnx.version_converter
 import onnx_ir as ir
 
+from onnxviz.errors import ModelError
 from onnxviz.graph.ops import constant_of
 from onnxviz.graph.weights import bodies
 
@@ -17,11 +19,21 @@ def raise_opset(proto: onnx.ModelProto, floor: int) -> onnx.ModelProto:
     """`proto` itself where its opset is at least `floor`, else the same model in that opset.
 
     `proto` may change; a Resize of an opset before 11 still wants `name_resize_modes`.
+
+    Raises:
+        ModelError: An operator was never ONNX's, or is no more.
     """
-    if default_opset(proto) >= floor:
+    old = default_opset(proto)
+    if old >= floor:
         return proto
-    if default_opset(proto) < 13:
-        for body in list(bodies(proto)):
+    for body in list(bodies(proto)):
+        for node in body.node:
+            if node.domain == "" and not onnx.defs.has(node.op_type):
+                raise ModelError(
+                    f"{node.op_type} (node {node.name!r}) is no operator of ONNX, so the model's opset {old} "
+                    f"cannot be raised to {floor}; export the model with standard operators"
+                )
+        if old < 13:
             _flatten_hardmax(body)
     return onnx.version_converter.convert_version(proto, floor)
 

@@ -49,6 +49,8 @@ class Field:
 
     def union(self, other: "Field") -> "Field":
         """The smallest field that holds both; the whole axis where their strides differ."""
+        if self.source == other.source and None in (self.stride, other.stride):
+            return (other if self.stride is None else self).whole()
         if self.source != other.source or self.stride != other.stride:
             return Field(self.source, None, None)
         if self.size is None or other.size is None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from onnxviz.graph.expose import expose
 from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import ModelLike, shape_of
-from onnxviz.graph.quantisation import dequantised, scale_of
+from onnxviz.graph.quantisation import as_floats
 from onnxviz.graph.selectors import select
 from onnxviz.methods.manifest import manifest
 from onnxviz.methods.query import Query, ask
@@ -117,7 +117,10 @@ def observe(
             rows = answers[name]
             # What has no batch axis in front comes from one picture alone.
             found[name].append(rows if rows.shape[:1] == (stop - start,) else rows[None])
-    arrays = {layer.name: _floats(query, layer, np.concatenate(found[layer.tensor])) for layer in chosen}
+    arrays = {
+        layer.name: as_floats(query.model.tensor(layer.tensor), np.concatenate(found[layer.tensor]))
+        for layer in chosen
+    }
     warnings = _warnings(query, arrays, drift)
     return Observation(
         layers=chosen,
@@ -163,13 +166,6 @@ def _has_unbatched(query: Query, tensors: Sequence[str]) -> bool:
     shapes = [shape_of(query.model.tensor(name)) for name in tensors]
     fronts = [shape[0] if shape else 0 for shape in shapes if shape is not None]
     return any(isinstance(front, int) and front not in (query.where.batch, 1) for front in fronts)
-
-
-def _floats(query: Query, layer: Layer, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    if array.dtype.kind not in "iu":
-        return array
-    scale = scale_of(query.model.tensor(layer.tensor))
-    return array.astype(np.float32) if scale is None else dequantised(array, *scale)
 
 
 def _moved(before: Mapping[str, npt.NDArray[Any]], after: Mapping[str, npt.NDArray[Any]]) -> float:

@@ -15,6 +15,7 @@ from onnxviz.graph.expose import expose
 from onnxviz.graph.flow import ancestors
 from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import Model, ModelLike
+from onnxviz.graph.quantisation import as_floats
 from onnxviz.graph.selectors import select_one
 from onnxviz.methods.explanation import Evidence, Explanation
 from onnxviz.methods.heatmap import heatmap_of
@@ -120,7 +121,7 @@ def explain_each(
     scores = find_scores(query.model, output if output is not None else _one_output(wanted))
     classes = read_labels(labels, query.model.metadata)
     values, used = _forward(query, scores, device, batch)
-    answers = values[scores.output]
+    answers = as_floats(query.model.tensor(scores.output), values[scores.output])
     if not scores.batched:
         answers = answers.reshape(len(query), -1, *answers.shape[1:])
     asked = [(picture, resolve(one, scores, answers[picture], classes)) for picture, one in wanted]

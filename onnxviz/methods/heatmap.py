@@ -27,7 +27,7 @@ def heatmap_of(
     if broken:
         return np.zeros(size, np.float32), f"{broken} of its {raw.size} values are NaN or infinite"
     if not raw.any():
-        return np.zeros(size, np.float32), "it is zero everywhere: the target does not depend on this layer"
+        return np.zeros(size, np.float32), "it is zero everywhere: no change at this layer moves the score"
     if raw.max() <= 0:
         reason = (
             f"all weighted activations are negative (strongest {raw.min():.3g}); the layer speaks against it"

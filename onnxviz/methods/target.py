@@ -116,7 +116,7 @@ def probabilities(values: npt.NDArray[Any], scores: Scores) -> npt.NDArray[np.fl
     if scores.squashed == "LogSoftmax":
         return np.exp(exact)
     if scores.squashed is not None or _sums_to_one(exact):
-        return np.maximum(exact, 0) if values.dtype.kind == "f" else _of_integers(values)
+        return np.maximum(exact, 0)
     if scores.classes is None:
         return exact
     axis = scores.classes
@@ -124,12 +124,6 @@ def probabilities(values: npt.NDArray[Any], scores: Scores) -> npt.NDArray[np.fl
     shifted = np.exp(exact - np.where(np.isfinite(highest), highest, 0))
     total = shifted.sum(axis=axis, keepdims=True)  # zero where every score is NaN
     return np.asarray(shifted / np.where(total > 0, total, 1), np.float64)
-
-
-def _of_integers(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Probabilities that were quantised, as converters do it: the integers' whole range stands for 0 to 1."""
-    kind = np.iinfo(values.dtype)
-    return (values.astype(np.float64) - kind.min) / 2.0**kind.bits
 
 
 def _sums_to_one(exact: npt.NDArray[np.float64]) -> bool:

@@ -556,6 +556,12 @@ for _operator in ("ReduceSum", "ReduceMean"):
             feeds={"x": [0, -1]},
         )
         add(
+            f"{_operator}-keep{_keep}-computed-empty-noop",
+            "double[2,3,4] a, int64[0] x",
+            f"z = {_operator}<keepdims={_keep}, noop_with_empty_axes=1>(a, x) {FLATTENED}",
+            feeds={"x": []},
+        )
+        add(
             f"{_operator}-keep{_keep}-symbolic",
             "double[N,3,L] a",
             f"x = Constant<value_ints=[0,2]>() y = {_operator}<keepdims={_keep}>(a, x)",
@@ -594,7 +600,6 @@ add(
     "s = Constant<value_ints=[1,4]>() b, c = Split<axis=-1>(a, s) y = Mul(b, c)",
 )
 add("Split-unused", "double[6,2] a", "b, c, d = Split<num_outputs=3>(a) y = Mul(b, d)")
-add("Split-omitted", "double[6,2] a", 'b, "", d = Split<num_outputs=3>(a) y = Mul(b, d)', runs=NEVER)
 add(
     "Split-computed",
     "double[2,5] a, int64[2] s",
@@ -777,6 +782,11 @@ for _mode in ("linear", "cubic"):
         _scales = "scales=1,1,1.5,2" if _coordinates == "align_corners" else "scales=1,1,1.7,0.6"
         add_resize(f"{_mode}-{_coordinates}-scales", _scales, _attributes)
         add_resize(f"{_mode}-{_coordinates}-sizes", "sizes=2,2,7,3", _attributes)
+add_resize(
+    "nearest-half_pixel_symmetric",
+    "scales=1,1,2.3,0.7",
+    'mode="nearest", coordinate_transformation_mode="half_pixel_symmetric"',
+)
 add_resize("nearest-default", "scales=1,1,2,2")
 add_resize("nearest-sizes", "sizes=2,2,7,3")
 add_resize(

@@ -1,5 +1,5 @@
 import pytest
-from cli.workplace import fill
+from cli.bench import fill
 
 
 @pytest.fixture

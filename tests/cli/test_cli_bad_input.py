@@ -6,7 +6,7 @@ import click
 import numpy as np
 import onnx
 import pytest
-from cli.workplace import listing, onnxviz, onnxviz_process, the_error
+from cli.bench import listing, onnxviz, onnxviz_process, the_error
 from methods.nets import net
 from onnx import numpy_helper
 

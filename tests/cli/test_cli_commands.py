@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from cli.workplace import listing, onnxviz, onnxviz_process, the_error
+from cli.bench import listing, onnxviz, onnxviz_process, the_error
 from methods.nets import cam_weights, net, run_plainly
 
 import onnxviz as package

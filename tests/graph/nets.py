@@ -46,3 +46,7 @@ def watched(model, tensors):
     own = {value.name for value in copy.graph.output}
     copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors if name not in own)
     return copy
+
+
+def listing(folder):
+    return sorted(path.name for path in folder.iterdir())

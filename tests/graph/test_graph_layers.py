@@ -307,7 +307,7 @@ def test_bounds_scales_and_indices_are_no_parameters():
     ("text", "kernel", "macs"),
     [
         ("(float[5,3,16] x) => (float[N,C,L] y) { y = Conv(x, w) }", (6, 3, 4), 6 * 13 * 3 * 4),
-        ("(float[5,6,9,7] x) => (float[N,C,H,W] y) { y = Conv<group=3, strides=[2,1], pads=[1,0,1,0]>(x, w) }",
+        ("(float[5,6,9,7] x) => (float[N,C,H,W] y) { y=Conv<group=3, strides=[2,1], pads=[1,0,1,0]>(x, w) }",
          (9, 2, 3, 1), 9 * 5 * 7 * 2 * 3),
         ("(float[N,4,8,8] x) => (float[N,C,H,W] y) { y = Conv<group=4, auto_pad=\"SAME_UPPER\">(x, w) }",
          (4, 1, 3, 3), 4 * 64 * 9),
@@ -324,7 +324,8 @@ def test_bounds_scales_and_indices_are_no_parameters():
         ("(float[N,9,5] x) => (float[N,9,7] y) { y = MatMul(x, w) }", (5, 7), 9 * 5 * 7),
         ("(float[N,2,9,5] x) => (float[N,2,9,7] y) { y = MatMul(x, w) }", (2, 5, 7), 2 * 9 * 5 * 7),
         ("(float[5] x) => (float[7] y) { y = MatMul(x, w) }", (5, 7), 35),
-        ("(float[2,5,9] x) => (float[2,9,7] y) { y = com.microsoft.FusedMatMul<transA=1>(x, w) }", (5, 7), 9 * 7 * 5),
+        ("(float[2,5,9] x) => (float[2,9,7] y) { y = com.microsoft.FusedMatMul<transA=1>(x, w) }",
+         (5, 7), 9 * 7 * 5),
         ("(float[N,C,8,8] x) => (float[N,3,a,b] y) { y = Mul(x, w) }", (3, 1, 1), 0),
     ],
 )  # fmt: skip
@@ -429,8 +430,11 @@ def test_maps_behind_the_channels():
 
 def test_operators_in_onnxruntimes_own_layout_name_no_places():
     """NhwcMaxPool has its channels last: its axes are not those that a MaxPool slides over."""
-    text = "(uint8[1,8,8,3] x) => (uint8[1,4,4,3] z) { n = Identity(x) y = com.microsoft.NhwcMaxPool<kernel_shape=[2,2], strides=[2,2]>(n) z = Identity(y) }"
-    found = by_tensor(text)
+    found = by_tensor("""(uint8[1,8,8,3] x) => (uint8[1,4,4,3] z) {
+        n = Identity(x)
+        y = com.microsoft.NhwcMaxPool<kernel_shape = [2,2], strides = [2,2]>(n)
+        z = Identity(y)
+    }""")
     assert places(found["n"]) == ((), None)
 
 
@@ -501,6 +505,7 @@ def test_a_tensor_of_unknown_rank_is_a_layer():
         ((1, 8, None, 1), 1, (2, 3), 8, True),
         ((1, 8), 1, (), 8, False),
         ((1, 8, 8), None, (), None, False),
+        ((1, 8, 4, 4), None, (2, 3), None, False),
         (None, None, (), None, False),
     ],
 )

@@ -4,7 +4,7 @@ import onnx_ir as ir
 
 from onnxviz.autodiff.rules.helpers import Answers, data, shared_out
 from onnxviz.autodiff.ruleset import ZERO, vjp
-from onnxviz.graph.ops import Ops, rank_of
+from onnxviz.graph.ops import Ops
 
 
 @vjp("ReduceSum")
@@ -21,10 +21,11 @@ def _reduce_mean(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
 
 
 def _kept(op: Ops, node: ir.Node, g: ir.Value) -> ir.Value:
-    """The cotangent with the reduced axes put back as axes of size 1."""
-    x, axes = data(node), node.inputs[1:]
+    """The cotangent with the reduced axes put back as axes of size 1.
+
+    Where no axes are named all were reduced, to a scalar that stretches by itself, or none.
+    """
+    axes = node.inputs[1:]
     if node.attributes.get_int("keepdims", 1) or not axes or axes[0] is None:
-        return g  # without axes none was reduced, or all: then it is a scalar, which stretches by itself
-    if node.attributes.get_int("noop_with_empty_axes", 0) and rank_of(node.outputs[0]) == rank_of(x):
         return g
     return op.Unsqueeze(g, axes[0])
