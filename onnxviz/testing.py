@@ -38,7 +38,7 @@ def check_gradient(
         model: A model, path or proto of standard operators.
         of: The tensor to differentiate.
         wrt: Inputs, weights or inner tensors.
-        inputs: Arrays to feed; by default standard normal numbers, each unknown size a small number.
+        inputs: Arrays to feed; by default standard normal numbers, each symbol a small size.
         rules: The rule set, or its name.
         seed: Of the directions and the default inputs.
         step: Of the differences.

@@ -29,7 +29,8 @@ AT_ONCE = 2
 # To the first failure, without what only helps a reader.
 UNNEEDED = ("cacheprovider", "faulthandler", "unraisableexception")
 QUICKLY = ("-x", "-q", "--assert=plain", *(f"-pno:{plugin}" for plugin in UNNEEDED))
-LIMIT = 120  # seconds; a mutant that hangs is noticed too
+NOT_STARTED = 99
+LIMIT = 300  # seconds; a mutant that hangs is noticed too
 
 
 @dataclass(frozen=True)
@@ -102,18 +103,20 @@ def run_here(copy: Path, tests: str, answer: Connection) -> None:
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     sys.dont_write_bytecode = True
     sys.path.insert(0, str(copy))
-    said = io.StringIO()
+    said, code = io.StringIO(), NOT_STARTED
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        import pytest
+        try:
+            import pytest
 
-        import onnxviz
+            import onnxviz
 
-        if Path(onnxviz.__file__).is_relative_to(copy):
-            chosen = ["-k", tests] if tests else []
-            code = int(pytest.main([*QUICKLY, "tests/autodiff", *chosen]))
-        else:
-            code = 3
-            print(f"the package under test is {onnxviz.__file__}, not the copy")
+            if Path(onnxviz.__file__).is_relative_to(copy):
+                chosen = ["-k", tests] if tests else []
+                code = int(pytest.main([*QUICKLY, "tests/autodiff", *chosen]))
+            else:
+                print(f"the package under test is {onnxviz.__file__}, not the copy")
+        except Exception as err:  # a mutant may break the package in any way
+            print(f"{type(err).__name__}: {err}")
     answer.send((code, said.getvalue()))
     os.chdir(ROOT)  # so that the folder can be deleted on every system
 

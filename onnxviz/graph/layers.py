@@ -46,7 +46,8 @@ class Layer:
 
     `shape` is that of `tensor`, its (first) output. `params` counts the numbers in its weights, `macs` its
     multiply-accumulates for one sample (None: not known, 0: none to speak of). `grid` are the axes of the
-    output that are places in the picture and `channel` the axis of its feature maps (None: it has no maps).
+    output that are places in the picture, in the picture's order (rows first, even where a layout swaps
+    them), and `channel` the axis of its feature maps (None: it has no maps).
     """
 
     index: int
@@ -197,13 +198,14 @@ def _spatial_sources(graph: ir.Graph, traces: Mapping[ir.Value, Trace]) -> set[i
 def _maps(
     node: ir.Node, tensor: ir.Value, trace: Trace | None, space: set[int]
 ) -> tuple[tuple[int, ...], int | None]:
-    """The axes of a tensor that are places, and the one that holds its feature maps."""
-    rank = len(tensor.shape) if tensor.shape is not None else None
-    if in_family(node, ("Conv", "ConvTranspose")) and rank is not None:
-        return tuple(range(2, rank)), 1
-    if trace is None or rank is None:
+    """The axes of a tensor that are places, as the picture orders them, and the one of its feature maps."""
+    if tensor.shape is None:
         return (), None
-    grid = tuple(i for i, field in enumerate(trace.axes) if field is not None and field.source in space)
+    rank = len(tensor.shape)
+    source = {i: field.source for i, field in enumerate(trace.axes) if field is not None} if trace else {}
+    convolution = in_family(node, ("Conv", "ConvTranspose"))
+    places = range(2, rank) if convolution else [axis for axis in source if source[axis] in space]
+    grid = tuple(sorted(places, key=lambda axis: source.get(axis, axis)))
     rest = [axis for axis in range(1, rank) if axis not in grid]
     # The first axis is the batch; feature maps need one axis of their own, however the rest is laid out.
     return grid, rest[0] if len(rest) == 1 else None

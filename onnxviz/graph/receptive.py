@@ -93,6 +93,8 @@ def _through(node: ir.Node, output: ir.Value, traces: Mapping[ir.Value, Trace]) 
         return _union([(v, traces[v]) for v in node.inputs if v is not None and v in traces], output)
     if in_family(node, ("Concat",)):
         return _concat(node, output, traces)
+    if in_family(node, ("MatMul",)) and not any(value in traces for value in node.inputs[1:]):
+        return _linear(node, data, output)
     for operators, rule in _MOVES.items():
         if in_family(node, operators) and data is not None and data.axes:
             try:
@@ -110,6 +112,14 @@ def _lost(output: ir.Value, data: Trace | None) -> Trace:
     front = data.axes[:1] if data is not None else ()
     rest = len(output.shape) - len(front)
     return Trace((*front, *[None] * rest) if rest >= 0 else (), whole=True)
+
+
+def _linear(node: ir.Node, data: Trace | None, output: ir.Value) -> Trace:
+    """A matrix product with weights mixes the last axis alone."""
+    assert output.shape is not None
+    if data is None or len(data.axes) != len(output.shape) or node.attributes.get_int("transA", 0) == 1:
+        return _lost(output, data)
+    return Trace((*data.axes[:-1], None), data.whole or data.axes[-1] is not None)
 
 
 def _union(parts: Sequence[tuple[ir.Value, Trace]], output: ir.Value) -> Trace:

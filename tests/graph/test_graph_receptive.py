@@ -342,6 +342,79 @@ def test_the_layout_of_tensorflow():
     )
 
 
+def test_axes_that_are_swapped():
+    """The field names rows first, whatever the layout."""
+    model = check(
+        one(
+            """c = Conv<strides = [2,1]>(x, w3x2)
+               t = Transpose<perm = [0,1,3,2]>(c)
+               d = Conv<strides = [1,3]>(t, k)
+               r = Relu(d)
+               y = Transpose<perm = [0,1,3,2]>(r)""",
+            k=positive(2, 2, 2, 1),
+        )
+    )
+    assert {layer.tensor: layer.grid for layer in model.layers} == {
+        "c": (2, 3), "t": (3, 2), "d": (3, 2), "r": (3, 2), "y": (2, 3)
+    }  # fmt: skip
+    assert field_of(model, "d") == field_of(model) == ReceptiveField((3, 3), (6, 1), (0, 0))
+
+
+def test_a_block_of_convnext():
+    """A matrix product behind the channels is a convolution of one pixel."""
+    model = check(
+        one(
+            """c = Conv<strides = [2,1]>(x, stem)
+               d = Conv<group = 5, pads = [2,1,2,1]>(c, k)
+               t = Transpose<perm = [0,2,3,1]>(d)
+               n = LayerNormalization<axis = -1>(t, one, one)
+               m = MatMul(n, up)
+               b = Add(m, bias)
+               g = Relu(b)
+               l = MatMul(g, down)
+               s = Mul(l, one)
+               u = Transpose<perm = [0,3,1,2]>(s)
+               y = Add(u, c)""",
+            stem=positive(5, 3, 3, 2),
+            k=positive(5, 1, 5, 3),
+            one=positive(5),
+            up=positive(5, 8),
+            bias=positive(8) * 9,
+            down=positive(8, 5),
+        ),
+        "inner",
+    )
+    assert field_of(model) == ReceptiveField((11, 4), (2, 1), (-4, -1))
+    assert {layer.grid for layer in model.layers if layer.tensor in "tnmbgls"} == {(1, 2)}
+    assert {layer.channel for layer in model.layers if layer.tensor in "tnmbgls"} == {3}
+
+
+@pytest.mark.parametrize(
+    "product",
+    [
+        "m = MatMul(c, columns)",
+        "m = MatMul(c, c)",
+        "t = Transpose<perm = [0,1,3,2]>(c) m = MatMul(c, t)",
+        "m = com.microsoft.FusedMatMul<transA = 1>(c, nine)",
+    ],
+)
+def test_products_that_mix_places_see_everything(product):
+    proto = one(
+        f"c = Conv(x, w3x3) {product} y = Add(m, c)",
+        "(float[N,3,11,11] x) => (float[N,c,h,v] y)",
+        columns=positive(9, 9),
+        nine=positive(9, 9),
+    )
+    proto.graph.value_info.append(helper.make_tensor_value_info("m", 1, ["N", 2, 9, 9]))
+    assert field_of(load(proto)) == ReceptiveField((None, None), (1, 1), (0, 0))
+
+
+def test_axes_in_reverse():
+    model = load(one("t = Transpose(x) r = Relu(t) u = Transpose(r) y = Conv<strides = [2,1]>(u, w3x2)"))
+    assert [layer.grid for layer in model.layers] == [(1, 0), (1, 0), (2, 3), (2, 3)]
+    assert field_of(model) == ReceptiveField((3, 2), (2, 1), (0, 0))
+
+
 def test_axes_that_come_and_go():
     check(
         one(
@@ -500,6 +573,37 @@ def test_quantised_operators_see_what_the_plain_ones_see():
 def test_an_operator_nobody_knows_may_see_everything():
     body = "c = Conv(x, w3x3) g = custom.Op(c) y = Add(c, g)"
     assert field_of(load(one(body))) == ReceptiveField((None, None), (1, 1), (0, 0))
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "f = Flatten(c) m = MatMul(f, m2) l = Reshape(m, shape)",
+        "l = Slice(c, here, there, rows)",
+        "u = Unsqueeze(c, last) l = Squeeze(u)",
+        "l = Pad(c, one_each, , rows)",
+        "l = custom.Op(c)",
+    ],
+)
+def test_places_behind_what_nobody_can_follow(step):
+    """A convolution has places wherever its data come from; what they see is not known."""
+    proto = one(
+        f"c = Conv(x, w3x3) {step} k = Conv<pads = [1,1,1,1], strides = [2,1]>(l, v) y = Relu(k)",
+        "(float[N,3,13,11] x, int64[1] here, int64[1] there) => (float[N,c,h,v] y)",
+        m2=positive(198, 198),
+        shape=np.array([0, 2, 11, 9]),
+        rows=np.array([2]),
+        last=np.array([4]),
+        one_each=np.array([1, 1]),
+        v=positive(2, 2, 3, 3),
+    )
+    for name in "lky":
+        proto.graph.value_info.append(helper.make_tensor_value_info(name, 1, ["N", 2, None, None]))
+    model = load(proto)
+    for tensor in "ky":
+        assert field_of(model, tensor) == ReceptiveField((None, None), (None, None), (0, 0))
+        (layer,) = [layer for layer in model.layers if layer.tensor == tensor]
+        assert (layer.grid, layer.channel) == ((2, 3), 1)
 
 
 def test_shapes_that_are_unknown_are_not_taken_for_equal():
