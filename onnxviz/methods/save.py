@@ -19,6 +19,7 @@ from onnxviz.methods.activations import Observation
 from onnxviz.methods.channels import choose_channels
 from onnxviz.methods.explanation import Evidence, Explanation
 from onnxviz.methods.manifest import json_text
+from onnxviz.runtime.progress import track
 from onnxviz.views.colors import HEAT, Pixels, Scale
 from onnxviz.views.figures import compare_grid, feature_grid, strip
 from onnxviz.views.files import digests, output_folder, write_png
@@ -84,7 +85,7 @@ def save_explanation(
     colors, opacity = (HEAT if colormap is None else colormap), (ALPHA if alpha is None else alpha)
     names = _map_names(found)
     with filling(folder, overwrite) as out:
-        for one, name in zip(found.evidence, names, strict=True):
+        for one, name in track(list(zip(found.evidence, names, strict=True)), "drawing"):
             _draw_map(out, found, one, name, colors, opacity)
         for picture in dict.fromkeys(one.picture for one in found.evidence):
             members = [one for one in found.evidence if one.picture == picture and one.empty is None]
@@ -126,7 +127,7 @@ def save_activations(
     """
     names = seen.pictures.names
     with filling(folder, overwrite) as out:
-        for layer in seen.layers:
+        for layer in track(seen.layers, "drawing"):
             maps = seen.maps(layer)
             chosen = choose_channels(channels, maps, layer.name)
             title, note = f"{layer.name}  ({layer.op})", _size_note(maps)
@@ -173,7 +174,7 @@ def save_kernels(
     `bgr` names the layers whose three inputs are blue, green, red.
     """
     with filling(folder, overwrite) as out:
-        for layer in layers:
+        for layer in track(layers, "drawing"):
             # Drawn as red, green, blue, whatever order the model takes its colours in.
             weights = kernels[layer.name][:, ::-1] if layer.name in bgr else kernels[layer.name]
             note = " × ".join(map(str, weights.shape))
