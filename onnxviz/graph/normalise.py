@@ -45,7 +45,7 @@ def normalise(proto: onnx.ModelProto, folder: Path) -> ir.Model:
         _name_default_domain(light)
         old = default_opset(light)
         if light.functions:
-            light = onnx.inliner.inline_local_functions(light, convert_version=True)
+            light = onnx.inliner.inline_local_functions(infer_shapes(light), convert_version=True)
         light = raise_opset(light, OPSET_FLOOR)
         light.ir_version = max(light.ir_version, IR_FLOOR)
         model = _in_order(infer_shapes(light))
@@ -189,7 +189,7 @@ def _copy_fields(
     for field, value in source.ListFields():
         if field.name == but:
             continue
-        if field.is_repeated or field.message_type is not None:
+        if field.is_repeated:
             getattr(target, field.name).MergeFrom(value)
         else:
             setattr(target, field.name, value)

@@ -128,6 +128,11 @@ def test_a_file_that_is_no_model(tmp_path, content):
     one_line(path)
 
 
+def test_an_empty_file_holds_no_graph(tmp_path):
+    (tmp_path / "empty.onnx").touch()
+    one_line(tmp_path / "empty.onnx", "is not an ONNX model, or it is truncated: it holds no graph")
+
+
 def test_a_truncated_file(tmp_path):
     whole = samples.sample_model().read_bytes()
     path = tmp_path / "short.onnx"
@@ -328,6 +333,11 @@ LEGACY = {
     "Hardmax-12 inner": (12, """(float[2,3,4] x, bool c) => (float[2,3,4] y) { y = If(c) <
         then_branch = t () => (float[2,3,4] a) { a = Hardmax<axis=-2>(x) },
         else_branch = e () => (float[2,3,4] b) { b = Neg(x) }> }""", [noise(2, 3, 4), np.array(True)]),
+    "Hardmax-13": (13, "(float[2,3,4] x) => (float[2,3,4] y) { y = Hardmax(x) }", [noise(2, 3, 4)]),
+    "Hardmax-13 front": (13, "(float[2,3,4] x) => (float[2,3,4] y) { y = Hardmax<axis=1>(x) }",
+                         [noise(2, 3, 4)]),
+    "Resize-11": (11, """(float[2,3,4,6] x, float[8] r) => (float[2,3,a,b] y) <float[4] s = {1, 1, 2, 2}>
+        { y = Resize<mode="linear">(x, r, s) }""", [X4, np.zeros(8, np.float32)]),
     "Dropout-7": (9, "(float[2,3] x) => (float[2,3] y) { y = Dropout<ratio=0.3>(x) }", [noise(2, 3)]),
     "Dropout-10 mask": (11, "(float[2,3] x) => (float[2,3] y) { y, m = Dropout<ratio=0.3>(x) }",
                         [noise(2, 3)]),
@@ -470,6 +480,19 @@ def test_local_functions_of_an_old_opset_are_inlined_and_raised():
     np.testing.assert_allclose(run(model.serialize(), {"x": x})["y"], x + x.sum(1, keepdims=True), rtol=1e-5)
 
 
+def test_a_local_function_of_another_opset_than_the_model():
+    """ONNX Runtime refuses to mix them; the standard does not."""
+    proto = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["": 18, "l": 1]>
+        net (float[2,3] x) => (float[2,3] y) { z = l.f(x) y = Clip(z) }
+        <domain: "l", opset_import: ["": 11]>
+        f (a) => (b) { t = ReduceSum<axes=[1]>(a) b = Add(t, a) }
+    """)
+    x = noise(2, 3)
+    found = run(load(proto).serialize(), {"x": x})["y"]
+    np.testing.assert_allclose(found, x + x.sum(1, keepdims=True), rtol=1e-5)
+
+
 @pytest.mark.parametrize("size", [3, 4000])
 def test_weights_listed_among_the_inputs_are_inputs_no_more(size):
     w = noise(size)
@@ -495,9 +518,9 @@ def test_sparse_weights_become_dense():
 
 
 def test_nodes_in_any_order():
-    model = load(net("(float[N,3] x) => (float[N,3] y) { y = Relu(h) h = Neg(x) }"))
-    assert [layer.op for layer in model.layers] == ["Neg", "Relu"]
-    assert [layer.shape for layer in model.layers] == [("N", 3), ("N", 3)]
+    model = load(net("(float[N,3] x) => (float[N,3] y) { y = Relu(g) g = Identity(h) h = Neg(x) }"))
+    assert [layer.op for layer in model.layers] == ["Neg", "Identity", "Relu"]
+    assert [layer.shape for layer in model.layers] == [("N", 3)] * 3
     assert cut(model, "h", "y").crossing == ()
     np.testing.assert_array_equal(run(model.serialize(), {"x": [[-1, 2, -3]]})["y"], [[1, 0, 3]])
 
@@ -524,6 +547,22 @@ def test_symbols_survive_a_rewrite(opset):
 def test_shapes_are_inferred_through_small_weights():
     text = "(float[N,6,4] x) => (float[a,b,c] y) { h = Reshape(x, s) y = Relu(h) }"
     assert load(net(text, s=np.array([0, 3, 8]))).layers[0].shape == ("N", 3, 8)
+
+
+def test_shapes_are_inferred_through_computed_shapes():
+    text = """(float[4,3,5] x) => (float[a,b] y) {
+        shape = Shape(x)
+        first = Slice(shape, zero, one)
+        target = Concat<axis = 0>(first, rest)
+        h = Reshape(x, target)
+        y = Relu(h)
+    }"""
+    model = load(net(text, zero=np.array([0]), one=np.array([1]), rest=np.array([-1])))
+    assert [layer.shape for layer in model.layers] == [(4, 15), (4, 15)]
+
+
+def test_an_empty_axis_stays_empty():
+    assert load(net("(float[0,3] x) => (float[0,3] y) { y = Relu(x) }")).inputs[0].shape == (0, 3)
 
 
 def test_types_have_numpy_names():
@@ -585,6 +624,12 @@ def test_resized_infers_every_shape_anew():
     for value in (*bare.graph.input, *bare.graph.output):
         value.type.tensor_type.ClearField("shape")
     np.testing.assert_array_equal(run(larger.serialize(), {"x": x})["y"], run(bare, {"x": x})["y"])
+
+
+def test_resized_reads_small_weights():
+    text = "(float[2,6,4] x) => (float[a,b,c] y) { h = Reshape(x, s) y = Relu(h) }"
+    larger = load(net(text, s=np.array([0, 3, -1]))).resized({"x": [5, 6, 8]})
+    assert [layer.shape for layer in larger.layers] == [(5, 3, 16), (5, 3, 16)]
 
 
 def test_resized_wants_an_input_of_that_name():
@@ -688,5 +733,6 @@ def test_a_gradient_model_says_where_its_gradients_are(tmp_path):
     assert load(tmp_path / "g.onnx").cotangent == "y_grad"
     scalar = marked.marked_as_gradient({"h": "h_grad"}, None)
     assert (scalar.gradients, scalar.cotangent) == ({"h": "h_grad"}, None)
+    assert list(scalar.metadata) == ["onnxviz.gradients"]
     assert plain.metadata == {}
     assert isinstance(marked, Model)
