@@ -20,9 +20,8 @@ from onnxviz.graph.weights import (
     read_inside,
 )
 
-OPSET_FLOOR = (
-    18  # ScatterElements with reduction (16) and axes as inputs everywhere (18): one dialect for all rules
-)
+# One dialect for all rules: ScatterElements adds from 16 on, axes are inputs everywhere from 18 on.
+OPSET_FLOOR = 18
 IR_FLOOR = 8  # the first IR version whose checker admits opset 18
 
 _SMALL = 1024  # bytes: tensors up to this size stay in the graph, since shapes and axes are read from them
