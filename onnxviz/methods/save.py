@@ -118,8 +118,8 @@ def save_activations(
 ) -> Path:
     """Write activations: one titled sheet for each layer; of several pictures, side by side on one scale.
 
-    Up to 16 channels, chosen by number or strength, are also laid over the first picture. `strip_channel`
-    adds one channel of every layer in one strip.
+    Up to 16 channels, chosen by number or strength, are also laid over the pictures (the first six).
+    `strip_channel` adds one channel of every layer, for the first picture, in one strip.
 
     Raises:
         SelectorError: A channel is out of range, or there is no such colormap.
