@@ -53,7 +53,7 @@ def check_gradient(
         ShapeError: An input is not of floats or has no known rank, and `inputs` does not give it.
         UnsupportedOperator: An operator has no rule, or the reference evaluator cannot run it.
     """
-    from onnxviz._reference import in_double, prepare, run, with_shifts
+    from onnxviz._reference.evaluator import in_double, prepare, run, with_shifts
     from onnxviz.autodiff.pullback import gradient
     from onnxviz.graph.expose import expose
     from onnxviz.graph.model import load

@@ -1,11 +1,15 @@
 """Mutation tests: does every small mistake in a derivative rule make a test fail?
 
-    python scripts/mutants.py               all of mutants.txt, two at a time
+    python scripts/mutants.py               all of the folder mutants, two at a time
     python scripts/mutants.py pooling.py    those that hold a word, or are in a file
 
-Each mutant is a text of the package and what replaces it. It is planted in a copy of the package, and the
-tests that cover it are run there. Exits with 1 when a mutant survives, when its text is no longer there
-exactly once, when the tests do not even start, or when they fail without any mutant.
+Each mutant is a text of the package and what replaces it. In a list, "=== file" names the file, "@@ tests" the
+tests that must notice (a capital letter begins an operator, whose cases are run; other words are parts of
+the names of tests), lines with "-" are the text and lines with "+" its replacement.
+
+A mutant is planted in a copy of the package, and the tests that cover it are run there. Exits with 1 when one
+survives, when its text is no longer there exactly once, when the tests do not even start, or when they fail
+without any mutant.
 """
 
 import argparse
@@ -25,6 +29,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+LISTS = ROOT / "scripts" / "mutants"
 AT_ONCE = 2
 # To the first failure, without what only helps a reader.
 UNNEEDED = ("cacheprovider", "faulthandler", "unraisableexception")
@@ -57,7 +62,7 @@ class Outcome:
 
 
 def read_mutants(listing: str) -> Iterator[Mutant]:
-    """Parse mutants.txt; see its head."""
+    """Parse a file of mutants."""
     file, tests, text, replacement = "", "", list[str](), list[str]()
     for line in [*listing.splitlines(), "==="]:
         if line.startswith(("===", "@@")) and text:
@@ -169,7 +174,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("words", nargs="*", help="only the mutants that hold one of these")
     words = parser.parse_args().words
-    mutants = list(read_mutants((ROOT / "scripts" / "mutants.txt").read_text(encoding="utf-8")))
+    mutants = [
+        m for file in sorted(LISTS.glob("*.txt")) for m in read_mutants(file.read_text(encoding="utf-8"))
+    ]
     chosen = [m for m in mutants if not words or any(word in f"{m} {m.tests}" for word in words)]
     with tempfile.TemporaryDirectory() as folder:
         original = Path(folder, "original")

@@ -10,7 +10,7 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 
-from onnxviz._reference import run
+from onnxviz._reference.evaluator import run
 from onnxviz.autodiff.pullback import gradient
 from onnxviz.autodiff.ruleset import GRADIENT, ZERO, Answer, RuleSet
 from onnxviz.errors import DisconnectedError, SelectorError, ShapeError, UnsupportedOperator

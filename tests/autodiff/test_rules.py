@@ -6,9 +6,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from autodiff.cases import CASES, NUMPY_TYPES, Case, cases, feeds_of, floats_of, model_of, newest_opset
+from autodiff.cases import CASES
+from autodiff.cases.table import NUMPY_TYPES, Case, cases, feeds_of, floats_of, model_of, newest_opset
 
-from onnxviz._reference import OPERATORS, run
+from onnxviz._reference.evaluator import OPERATORS, run
 from onnxviz.autodiff.pullback import gradient
 from onnxviz.autodiff.ruleset import GRADIENT
 from onnxviz.errors import ShapeError, UnsupportedOperator

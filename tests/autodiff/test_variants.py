@@ -8,7 +8,7 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 
-from onnxviz._reference import run
+from onnxviz._reference.evaluator import run
 from onnxviz.autodiff import ruleset
 from onnxviz.autodiff.pullback import gradient
 from onnxviz.autodiff.ruleset import GRADIENT, ZERO, Answer, gradient_of, vjp

@@ -1,0 +1,5 @@
+"""Gathers and scatters."""
+
+from onnx.reference.op_run import OpRun
+
+OPERATORS: tuple[type[OpRun], ...] = ()

@@ -1,0 +1,43 @@
+"""Operators that only move data, and Resize."""
+
+from typing import Any
+
+import numpy as np
+from onnx.reference.op_run import OpRun
+from onnx.reference.ops.op_resize import Resize as OnnxResize
+
+from onnxviz._reference.arrays import Array, halves
+
+
+class Resize(OnnxResize):
+    """onnx's own takes no negative axes."""
+
+    def _run(self, x: Array, *rest: Any, **attributes: Any) -> tuple[Array]:  # type: ignore[override]
+        axes = attributes.pop("axes")
+        attributes["axes"] = None if axes is None else [axis % x.ndim for axis in axes]
+        (y,) = super()._run(x, *rest, **attributes)
+        return (y,)
+
+
+class Pad(OpRun):
+    """onnx's own refuses negative pads, which cut."""
+
+    def _run(
+        self,
+        x: Array,
+        pads: Array,
+        value: Array | None = None,
+        axes: Array | None = None,
+        mode: str = "constant",
+    ) -> tuple[Array]:
+        begin, end = halves(pads.tolist(), len(pads) // 2)
+        for axis, first, last in zip(range(x.ndim) if axes is None else axes, begin, end, strict=True):
+            x = x.take(np.arange(max(0, -first), x.shape[axis] + min(0, last)), axis)
+            width = [(0, 0)] * x.ndim
+            width[axis] = (max(0, first), max(0, last))
+            fill = {"constant_values": 0 if value is None else value.item()} if mode == "constant" else {}
+            x = np.pad(x, width, mode, **fill)  # type: ignore[call-overload]
+        return (x,)
+
+
+OPERATORS = (Pad, Resize)

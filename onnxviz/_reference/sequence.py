@@ -1,0 +1,5 @@
+"""Sequences of tensors."""
+
+from onnx.reference.op_run import OpRun
+
+OPERATORS: tuple[type[OpRun], ...] = ()

@@ -1,0 +1,5 @@
+"""Fourier transforms."""
+
+from onnx.reference.op_run import OpRun
+
+OPERATORS: tuple[type[OpRun], ...] = ()

@@ -1,0 +1,1 @@
+"""Gathers and scatters: what was taken from a place goes back to it."""

@@ -1,0 +1,1 @@
+"""Losses, as training graphs hold them."""

@@ -1,0 +1,1 @@
+"""Quantisers and quantised operators."""

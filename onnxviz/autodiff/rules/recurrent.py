@@ -1,0 +1,1 @@
+"""Recurrent layers, through their definition as a Scan."""

@@ -1,0 +1,1 @@
+"""Operators that sample pictures at computed places."""
