@@ -33,7 +33,23 @@ from onnxviz.graph.ops import Ops
 
 OPERATORS: tuple[type[OpRun], ...] = tuple(
     operator
-    for family in (activation, contrib, convolution, elementwise, indexing, linear, movement, normalization, pooling, quantization, recurrent, reduction, sampling, sequence, signal)
+    for family in (
+        activation,
+        contrib,
+        convolution,
+        elementwise,
+        indexing,
+        linear,
+        movement,
+        normalization,
+        pooling,
+        quantization,
+        recurrent,
+        reduction,
+        sampling,
+        sequence,
+        signal,
+    )
     for operator in family.OPERATORS
 )
 """What replaces the operators that onnx's own evaluator gets wrong or refuses."""
