@@ -3,9 +3,9 @@
     python scripts/mutants.py               all of the folder mutants, two at a time
     python scripts/mutants.py pooling.py    those that hold a word, or are in a file
 
-Each mutant is a text of the package and what replaces it. In a list, "=== file" names the file, "@@ tests" the
-tests that must notice (a capital letter begins an operator, whose cases are run; other words are parts of
-the names of tests), lines with "-" are the text and lines with "+" its replacement.
+Each mutant is a text of the package and what replaces it. In a list, "=== file" names the file, "@@ tests"
+the tests that must notice (a capital letter begins an operator, whose cases are run; other words are parts
+of the names of tests), lines with "-" are the text and lines with "+" its replacement.
 
 A mutant is planted in a copy of the package, and the tests that cover it are run there. Exits with 1 when one
 survives, when its text is no longer there exactly once, when the tests do not even start, or when they fail

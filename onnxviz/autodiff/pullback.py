@@ -1,20 +1,21 @@
-"""The reverse walk: from the cotangent of one tensor to those of the tensors it depends on."""
+"""`gradient`: a model in, the model of its vector-Jacobian product out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
-from onnxviz.autodiff.ruleset import GRADIENT, ZERO, RuleSet, node_name
-from onnxviz.autodiff.variants import RULE_SETS
-from onnxviz.errors import DisconnectedError, SelectorError, ShapeError, UnsupportedOperator, did_you_mean
+from onnxviz.autodiff.backward import Backward, is_float
+from onnxviz.autodiff.rules.quantization import is_quantiser
+from onnxviz.autodiff.ruleset import GRADIENT, RuleSet, node_name
+from onnxviz.autodiff.variants import RULE_SETS, STRAIGHT_THROUGH
+from onnxviz.errors import DisconnectedError, SelectorError, ShapeError, did_you_mean
 from onnxviz.graph.expose import prune
-from onnxviz.graph.flow import dependents, reads
-from onnxviz.graph.model import Model, ModelLike, load
+from onnxviz.graph.flow import ancestors, dependents
+from onnxviz.graph.model import Derivative, Model, ModelLike, load
 from onnxviz.graph.normalise import refresh_shapes
-from onnxviz.graph.ops import Ops
 
-FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+_MAKES_FLOATS = ("Cast", "CastLike", "DequantizeLinear", "Gather", "GatherElements", "GatherND")
 
 
 def gradient(
@@ -31,104 +32,68 @@ def gradient(
     `keep`, and nothing else. Where such a name is taken, `_2`, `_3` ... is added: `model.gradients` and
     `model.cotangent` say the names.
 
+    Of an integer w (a picture of bytes, say) the gradient is taken at the first tensor of floats behind it
+    and has that one's shape; `model.taken_at` says where. `model.rules` says by which rules: `auto` is
+    `gradient`, and `straight-through` where a quantiser lies on the path.
+
     Args:
         model: A model, path or proto.
         of: Any tensor of floats.
-        wrt: Any tensors of floats: inputs, weights or inner ones.
+        wrt: Any tensors: inputs, weights or inner ones.
         rules: The name of a rule set, or one of your own.
         keep: Tensors of the model to output beside the gradients.
 
     Raises:
-        SelectorError: A tensor or rule set is not known.
+        SelectorError: A tensor or rule set is not known, or several tensors of floats lie behind an integer.
         DisconnectedError: `of` does not depend on a tensor of `wrt`, or only through a step function.
         UnsupportedOperator: An operator between them has no rule; the message names the node.
-        ShapeError: A rank that a rule needs is not known, or a tensor is not of floats.
+        ShapeError: A rank that a rule needs is not known, or `of` is not of floats.
     """
     model = load(model)
-    rule_set = find_rules(rules)
     names = [wrt] if isinstance(wrt, str) else list(dict.fromkeys(wrt))
     for name in (of, *names, *keep):
         model.tensor(name)
     copy = model.ir_model.clone()
     graph = copy.graph
     values = ir.convenience.create_value_mapping(graph, include_subgraphs=False)
-    target, sources = values[of], {name: values[name] for name in names}
-    for value in (target, *sources.values()):
-        if value.dtype not in FLOATS:
-            raise ShapeError(f"tensor {value.name!r} does not hold floats, so it has no gradient")
+    target = values[of]
+    if not is_float(target):
+        raise ShapeError(f"tensor {target.name!r} does not hold floats, so it has no gradient")
+    sources = {name: _differentiable(values[name], target) for name in names}
+    chosen = _choose(rules, graph, sources.values(), target)
 
-    op = Ops(graph, prefix="gradient")
+    op = Backward(graph, chosen, dependents(graph, sources.values()))
     seed = _seed(op, graph, target, values)
-    found = pull_back(op, graph, target, seed, list(sources.values()), rule_set)
+    cotangents = _cotangents(op, graph, target, seed, list(sources.values()))
 
     outputs = [values[name] for name in dict.fromkeys(keep)]
     gradients = {}
     graph.outputs.clear()
     for name, source in sources.items():
-        answer = op.Identity(found[source])
+        answer = op.Identity(cotangents[source])
         answer.name = gradients[name] = fresh_name(f"{name}_grad", values)
         values[answer.name] = answer
-        answer.type, answer.shape = source.type, source.shape
+        answer.type, answer.shape = cotangents[source].type, source.shape
         graph.outputs.append(answer)
     graph.outputs.extend(outputs)
     prune(copy)
-    cotangent = seed.name if seed.is_graph_input() else None
-    return Model(refresh_shapes(copy), model.path).marked_as_gradient(gradients, cotangent)
-
-
-def pull_back(
-    op: Ops, graph: ir.Graph, target: ir.Value, seed: ir.Value, sources: Sequence[ir.Value], rules: RuleSet
-) -> Mapping[ir.Value, ir.Value]:
-    """Write the nodes that compute the cotangent of each source from that of the target.
-
-    Raises:
-        DisconnectedError: No cotangent reaches a source.
-        UnsupportedOperator: A rule, or its answer for an input that leads to a source, is missing.
-    """
-    reached = dependents(graph, sources)
-    for source in sources:
-        if target not in (reached if len(sources) == 1 else dependents(graph, [source])):
-            raise DisconnectedError(f"{target.name!r} does not depend on {source.name!r}")
-    cotangents = {target: seed}
-    stopped: list[tuple[ir.Value, ir.Node]] = []
-    forward = [node for node in graph if any(value in reached for value in reads(node))]
-    for node in reversed(forward):
-        arriving = [cotangents.get(output) for output in node.outputs]
-        if all(cotangent is None for cotangent in arriving):
-            continue
-        answers = rules.find(node)(op, node, *arriving)
-        for value, answer in zip(node.inputs, answers, strict=True):
-            if value is None or value not in reached:
-                continue
-            if answer is None:
-                raise UnsupportedOperator(
-                    f"the {rules.name!r} rule for {node.op_type} (node {node_name(node)!r}) has no gradient "
-                    f"for its input {value.name!r}, which {', '.join(repr(s.name) for s in sources)} leads to"
-                )
-            if answer is ZERO:
-                stopped.append((value, node))
-                continue
-            if value in cotangents:
-                answer = op.Add(cotangents[value], answer)
-            # A cotangent is shaped like its primal: no shape of the backward graph need be inferred.
-            answer.type, answer.shape = value.type or answer.type, value.shape
-            cotangents[value] = answer
-    for source in sources:
-        if source not in cotangents:
-            raise DisconnectedError(_why_stopped(graph, target, source, stopped))
-    return cotangents
+    derivative = Derivative(
+        gradients=gradients,
+        cotangent=seed.name if seed.is_graph_input() else None,
+        taken_at={name: str(source.name) for name, source in sources.items()},
+        rules=chosen.name,
+    )
+    return Model(refresh_shapes(copy), model.path).marked(derivative)
 
 
 def find_rules(rules: str | RuleSet) -> RuleSet:
-    """The rule set of that name; `auto` is `gradient`.
+    """The rule set of that name.
 
     Raises:
         SelectorError: There is none of that name.
     """
     if isinstance(rules, RuleSet):
         return rules
-    if rules == "auto":
-        return GRADIENT
     if rules not in RULE_SETS:
         raise SelectorError(
             f"no rule set {rules!r}{did_you_mean(rules, RULE_SETS)}; there are auto, {', '.join(RULE_SETS)}"
@@ -144,7 +109,69 @@ def fresh_name(name: str, taken: Mapping[str, object]) -> str:
     return candidate
 
 
-def _seed(op: Ops, graph: ir.Graph, target: ir.Value, values: dict[str, ir.Value]) -> ir.Value:
+def _choose(rules: str | RuleSet, graph: ir.Graph, sources: Iterable[ir.Value], target: ir.Value) -> RuleSet:
+    """The rule set asked for; `auto` steps over quantisers where one lies on the path."""
+    if rules != "auto":
+        return find_rules(rules)
+    behind, needed = dependents(graph, sources), ancestors([target])
+    for node in ir.traversal.RecursiveGraphIterator(graph):
+        on_the_path = any(v in behind for v in node.inputs) and any(v in needed for v in node.outputs)
+        if is_quantiser(node) and on_the_path:
+            return STRAIGHT_THROUGH
+    return GRADIENT
+
+
+def _differentiable(source: ir.Value, target: ir.Value) -> ir.Value:
+    """The source itself if it holds floats, else the first tensor of floats made from its numbers.
+
+    Numbers become floats by a cast, a dequantiser, or as places in a table (an embedding). An integer that
+    no such operator follows may still be read by quantised operators, whose rules take it for a number.
+
+    Raises:
+        SelectorError: There are several such tensors.
+    """
+    if is_float(source):
+        return source
+    needed, pending, first = ancestors([target]), [source], dict[ir.Value, None]()
+    seen = set(pending)
+    while pending:
+        for node in pending.pop().consumers():
+            for value in node.outputs:
+                if value not in needed or value in seen or value.dtype == ir.DataType.BOOL:
+                    continue
+                seen.add(value)
+                if not is_float(value) and node.op_type not in ("Shape", "Size"):
+                    pending.append(value)
+                elif node.op_type in _MAKES_FLOATS:
+                    first[value] = None
+    if len(first) > 1:
+        raise SelectorError(
+            f"{source.name!r} does not hold floats, and several tensors of floats lie behind it; "
+            f"ask for one of them: {', '.join(repr(value.name) for value in first)}"
+        )
+    return next(iter(first), source)
+
+
+def _cotangents(
+    op: Backward, graph: ir.Graph, target: ir.Value, seed: ir.Value, sources: Sequence[ir.Value]
+) -> Mapping[ir.Value, ir.Value]:
+    """The cotangents of all that lies between the target and its sources.
+
+    Raises:
+        DisconnectedError: None reaches a source.
+    """
+    for source in sources:
+        if target not in (op.reached if len(sources) == 1 else dependents(graph, [source])):
+            raise DisconnectedError(f"{target.name!r} does not depend on {source.name!r}")
+    cotangents = {target: seed}
+    op.walk(list(graph), cotangents)
+    for source in sources:
+        if source not in cotangents:
+            raise DisconnectedError(_why_stopped(graph, target, source, op.stopped))
+    return cotangents
+
+
+def _seed(op: Backward, graph: ir.Graph, target: ir.Value, values: dict[str, ir.Value]) -> ir.Value:
     if target.shape is not None and len(target.shape) == 0:
         assert target.dtype is not None
         return op.constant(np.ones((), target.dtype.numpy()))

@@ -4,6 +4,8 @@ A rule is a function ``(op, node, *cotangents) -> one answer per input of the no
 those of the node's outputs (None for an output that nothing differentiated reads), `op` writes nodes,
 and an answer is the cotangent of an input (a graph value), `ZERO` where the output does not change with
 that input, or `None` where the derivative is not written - an error only if that input leads to a target.
+The rule of a node that reads more than its inputs (a Loop, whose body captures tensors) answers a mapping
+from values.
 """
 
 from collections import ChainMap
@@ -15,6 +17,7 @@ from typing import Any, Final, Literal, TypeAlias, cast
 
 import onnx_ir as ir
 
+from onnxviz.autodiff.functions import Body, function_body, has_function_body, through
 from onnxviz.errors import UnsupportedOperator
 from onnxviz.graph.ops import Ops
 
@@ -30,7 +33,7 @@ ZERO: Final = _Zero.ZERO
 """The declared zero: the output is constant in this input (a shape, an axis, a comparison)."""
 
 Answer: TypeAlias = ir.Value | Literal[_Zero.ZERO] | None
-Rule: TypeAlias = Callable[..., Sequence[Answer]]
+Rule: TypeAlias = Callable[..., Sequence[Answer] | Mapping[ir.Value, Answer]]
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class RuleSet:
     special: tuple[tuple[Callable[[ir.Node], bool], Rule], ...] = field(default=(), repr=False)
 
     def find(self, node: ir.Node) -> Rule:
-        """The rule for a node.
+        """The rule for a node; the function body's where the standard defines its operator by one.
 
         Raises:
             UnsupportedOperator: There is none; the message names the node and the ways out.
@@ -54,12 +57,14 @@ class RuleSet:
             if applies(node):
                 return rule
         kind = operator_key(node)
-        if kind not in self.by_type:
-            raise UnsupportedOperator(
-                f"no {self.name!r} rule for operator {kind} (node {node_name(node)!r}); "
-                f"use the numerical route (--gradient numeric), or register a rule with @vjp({kind!r})"
-            )
-        return self.by_type[kind]
+        if kind in self.by_type:
+            return self.by_type[kind]
+        if has_function_body(node.domain, node.op_type):
+            return function_body
+        raise UnsupportedOperator(
+            f"no {self.name!r} rule for operator {kind} (node {node_name(node)!r}); "
+            f"use the numerical route (--gradient numeric), or register a rule with @vjp({kind!r})"
+        )
 
     def override(self, name: str, rules: Mapping[str, Rule]) -> "RuleSet":
         """A rule set of another name that answers for the operators in `rules` and inherits the rest."""
@@ -95,6 +100,20 @@ def vjp(*operators: str) -> Callable[[Rule], Rule]:
     return register
 
 
+def lowering(*operators: str) -> Callable[[Body], Body]:
+    """Register how operators, "Type" or "domain::Type", are written in simpler ones; see `functions.through`.
+
+    Raises:
+        ValueError: One of the operators has a rule already.
+    """
+
+    def register(body: Body) -> Body:
+        vjp(*operators)(through(body))
+        return body
+
+    return register
+
+
 def constant_everywhere(*operators: str) -> None:
     """Declare operators whose outputs are piecewise constant: derivative zero in every input."""
 
@@ -104,9 +123,9 @@ def constant_everywhere(*operators: str) -> None:
     vjp(*operators)(zero)
 
 
-def gradient_of(op: Ops, node: ir.Node, *cotangents: ir.Value | None) -> Sequence[Answer]:
+def gradient_of(op: Any, node: ir.Node, *cotangents: ir.Value | None) -> Any:
     """The true gradient of a node: what other rule sets rescale or clip."""
-    return GRADIENT.find(node)(op, node, *cotangents)
+    return GRADIENT.find(node)(op.under(GRADIENT), node, *cotangents)
 
 
 def operator_key(node: ir.Node) -> str:

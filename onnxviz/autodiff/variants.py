@@ -6,6 +6,7 @@ from types import MappingProxyType
 import onnx_ir as ir
 
 import onnxviz.autodiff.rules  # noqa: F401 - fills GRADIENT
+from onnxviz.autodiff.rules.quantization import STRAIGHT_THROUGH_RULES
 from onnxviz.autodiff.ruleset import GRADIENT, Answer, RuleSet, gradient_of
 from onnxviz.graph.ops import Ops
 
@@ -20,9 +21,10 @@ def _guided_relu(op: Ops, node: ir.Node, g: ir.Value) -> list[Answer]:
     return list(gradient_of(op, node, op.Relu(g)))
 
 
-DECONVNET = GRADIENT.override("deconvnet", {"Relu": _deconvnet_relu})
-GUIDED_BACKPROP = GRADIENT.override("guided-backprop", {"Relu": _guided_relu})
+STRAIGHT_THROUGH = GRADIENT.override("straight-through", STRAIGHT_THROUGH_RULES)
+DECONVNET = STRAIGHT_THROUGH.override("deconvnet", {"Relu": _deconvnet_relu})
+GUIDED_BACKPROP = STRAIGHT_THROUGH.override("guided-backprop", {"Relu": _guided_relu})
 
 RULE_SETS: Mapping[str, RuleSet] = MappingProxyType(
-    {rules.name: rules for rules in (GRADIENT, GUIDED_BACKPROP, DECONVNET)}
+    {rules.name: rules for rules in (GRADIENT, STRAIGHT_THROUGH, GUIDED_BACKPROP, DECONVNET)}
 )

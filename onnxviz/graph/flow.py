@@ -24,8 +24,13 @@ def nested_graphs(node: ir.Node) -> Iterator[ir.Graph]:
 
 def dependents(graph: ir.Graph, sources: Iterable[ir.Value]) -> set[ir.Value]:
     """`sources` and every value of the outer graph computed from them."""
+    return affected(graph, sources)
+
+
+def affected(nodes: Iterable[ir.Node], sources: Iterable[ir.Value]) -> set[ir.Value]:
+    """`sources` and all that `nodes`, in the order in which they run, compute from them."""
     reached = set(sources)
-    for node in graph:
+    for node in nodes:
         if any(value in reached for value in reads(node)):
             reached.update(node.outputs)
     return reached

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ModelLike: TypeAlias = "Model | str | os.PathLike[str] | onnx.ModelProto"
 
-_GRADIENTS, _COTANGENT = "onnxviz.gradients", "onnxviz.cotangent"
+_DERIVATIVE = "onnxviz.derivative"
 _PROTOBUF_LIMIT = 2**31 - 2**20
 
 
@@ -37,6 +37,20 @@ class ValueInfo:
     def __str__(self) -> str:
         """As people write it: name, dtype and shape."""
         return f"{self.name} {self.dtype}{format_shape(self.shape)}"
+
+
+@dataclass(frozen=True)
+class Derivative:
+    """What a gradient model says of itself.
+
+    `gradients` names the output for each tensor asked for, `taken_at` the tensor whose gradient that is
+    (another one for integers), `cotangent` the input that takes the cotangent, `rules` the rule set.
+    """
+
+    gradients: Mapping[str, str] = field(default_factory=dict)
+    cotangent: str | None = None
+    taken_at: Mapping[str, str] = field(default_factory=dict)
+    rules: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,15 +90,30 @@ class Model:
         """The version of ONNX's own operator set, at least 18."""
         return self.ir_model.opset_imports[""]
 
+    @cached_property
+    def derivative(self) -> Derivative:
+        """For a gradient model: where its gradients are and how they were taken; else an empty one."""
+        return Derivative(**json.loads(self.metadata.get(_DERIVATIVE, "{}")))
+
     @property
     def gradients(self) -> Mapping[str, str]:
         """For a gradient model: the output that holds the gradient of each tensor asked for."""
-        return dict(json.loads(self.metadata.get(_GRADIENTS, "{}")))
+        return self.derivative.gradients
 
     @property
     def cotangent(self) -> str | None:
         """For a gradient model: the input that takes the cotangent (None: a scalar was differentiated)."""
-        return self.metadata.get(_COTANGENT)
+        return self.derivative.cotangent
+
+    @property
+    def taken_at(self) -> Mapping[str, str]:
+        """For a gradient model: the tensor whose gradient it is; another than asked for, for integers."""
+        return self.derivative.taken_at
+
+    @property
+    def rules(self) -> str | None:
+        """For a gradient model: the name of the rule set."""
+        return self.derivative.rules
 
     @cached_property
     def tensors(self) -> Mapping[str, ir.Value]:
@@ -119,13 +148,10 @@ class Model:
                 raise SelectorError(f"no input {name!r} in this model{did_you_mean(name, names)}")
         return Model(refresh_shapes(self.ir_model, inputs), self.path)
 
-    def marked_as_gradient(self, gradients: Mapping[str, str], cotangent: str | None) -> "Model":
-        """The same graph that also says, in its metadata, where its gradients are."""
+    def marked(self, derivative: Derivative) -> "Model":
+        """The same graph that also says, in its metadata, what it is the derivative of."""
         marked = self.ir_model.clone()
-        marked.metadata_props[_GRADIENTS] = json.dumps(dict(gradients))
-        marked.metadata_props.pop(_COTANGENT, None)
-        if cotangent is not None:
-            marked.metadata_props[_COTANGENT] = cotangent
+        marked.metadata_props[_DERIVATIVE] = json.dumps(asdict(derivative))
         return Model(marked, self.path)
 
     def proto(self) -> onnx.ModelProto:

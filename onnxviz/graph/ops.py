@@ -1,8 +1,9 @@
 """`Ops`: write ONNX nodes as calls."""
 
+import copy
 import itertools
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,8 @@ class Ops:
         taken += [node.name or "" for node in graph]
         tries = (f"{prefix}{'' if n == 1 else n}/" for n in itertools.count(1))
         self.prefix = next(p for p in tries if not any(name.startswith(p) for name in taken))
-        self._tape = Tape(graph)
+        self.opset_imports: Mapping[str, int] = graph.opset_imports
+        self._tape = self._root = Tape(graph)
         self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
         self._numbers = itertools.count(1)
 
@@ -42,6 +44,17 @@ class Ops:
         if op_type.startswith("_"):
             raise AttributeError(op_type)
         return lambda *inputs, **attributes: self.emit(op_type, inputs, attributes)[0]
+
+    @property
+    def nodes(self) -> Sequence[ir.Node]:
+        """What has been written so far."""
+        return self._tape.nodes
+
+    def inside(self, graph: ir.Graph) -> Self:
+        """The same for a graph nested in this one: all names differ, and constants stay outside."""
+        nested = copy.copy(self)
+        nested._tape = Tape(graph)
+        return nested
 
     def emit(
         self,
@@ -76,7 +89,7 @@ class Ops:
         """A constant of the graph; the same one for the same content."""
         key = (array.dtype.name, array.shape, array.tobytes())
         if key not in self._constants:
-            self._constants[key] = self._tape.initializer(ir.tensor(array), self._name("constant"))
+            self._constants[key] = self._root.initializer(ir.tensor(array), self._name("constant"))
         return self._constants[key]
 
     def ints(self, *numbers: int) -> ir.Value:

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxviz import samples
 from onnxviz.errors import ModelError, OutputError, SelectorError
 from onnxviz.graph.expose import cut, expose
-from onnxviz.graph.model import Model, format_shape, load
+from onnxviz.graph.model import Derivative, Model, format_shape, load
 
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
 LIGHT_NAMES = [path.stem.removeprefix("light_") for path in sorted(LIGHT.glob("*.onnx"))]
@@ -726,13 +726,15 @@ def test_a_model_too_large_for_one_file_puts_its_weights_beside_it(tmp_path, mon
 def test_a_gradient_model_says_where_its_gradients_are(tmp_path):
     plain = load(relu())
     assert (plain.gradients, plain.cotangent) == ({}, None)
-    marked = plain.marked_as_gradient({"x": "x_grad"}, "y_grad")
+    assert (plain.taken_at, plain.rules) == ({}, None)
+    marked = plain.marked(Derivative({"x": "x_grad"}, "y_grad", {"x": "h"}, "gradient"))
     assert (marked.gradients, marked.cotangent) == ({"x": "x_grad"}, "y_grad")
-    assert json.loads(marked.metadata["onnxviz.gradients"]) == {"x": "x_grad"}
+    assert (marked.taken_at, marked.rules) == ({"x": "h"}, "gradient")
+    assert json.loads(marked.metadata["onnxviz.derivative"])["gradients"] == {"x": "x_grad"}
     marked.save(tmp_path / "g.onnx")
     assert load(tmp_path / "g.onnx").cotangent == "y_grad"
-    scalar = marked.marked_as_gradient({"h": "h_grad"}, None)
+    scalar = marked.marked(Derivative({"h": "h_grad"}, None))
     assert (scalar.gradients, scalar.cotangent) == ({"h": "h_grad"}, None)
-    assert list(scalar.metadata) == ["onnxviz.gradients"]
+    assert list(scalar.metadata) == ["onnxviz.derivative"]
     assert plain.metadata == {}
     assert isinstance(marked, Model)

@@ -1,0 +1,90 @@
+"""The reverse walk: from the cotangents of what nodes make to the cotangents of what they read."""
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Self
+
+import onnx_ir as ir
+
+from onnxviz.autodiff.ruleset import ZERO, Answer, RuleSet, node_name
+from onnxviz.errors import UnsupportedOperator
+from onnxviz.graph.flow import affected, reads
+from onnxviz.graph.ops import Ops
+
+
+class Backward(Ops):
+    """`Ops` that writes a backward graph; it knows the rules in force and which values lead to a source."""
+
+    def __init__(self, graph: ir.Graph, rules: RuleSet, reached: set[ir.Value]) -> None:
+        """Write to `graph` by `rules`; `reached` are the sources and all that is computed from them."""
+        super().__init__(graph, prefix="gradient")
+        self.rules, self.reached = rules, reached
+        self.stopped: list[tuple[ir.Value, ir.Node]] = []
+
+    def under(self, rules: RuleSet) -> Self:
+        """The same by other rules."""
+        other = copy.copy(self)
+        other.rules = rules
+        return other
+
+    def where(self, reached: set[ir.Value], graph: ir.Graph | None = None) -> Self:
+        """The same where other values lead to a source, and written to a nested graph if one is given."""
+        other = copy.copy(self) if graph is None else self.inside(graph)
+        other.reached, other.stopped = reached, []
+        return other
+
+    def pull_back(
+        self, nodes: Sequence[ir.Node], cotangents: Mapping[ir.Value, ir.Value], sources: Iterable[ir.Value]
+    ) -> dict[ir.Value, Answer]:
+        """The cotangent of each of `sources` that leads to a source, from those of what `nodes` make.
+
+        `nodes` are in the order in which they run; what lies between them and `sources` is not followed.
+        ZERO answers for a source from which every path ends at a declared zero.
+
+        Raises:
+            UnsupportedOperator: A rule, or its answer for an input that leads to a source, is missing.
+        """
+        wanted = [value for value in dict.fromkeys(sources) if value in self.reached]
+        known = dict(cotangents)
+        self.where(affected(nodes, wanted)).walk(nodes, known)
+        return {value: known.get(value, ZERO) for value in wanted}
+
+    def walk(self, nodes: Sequence[ir.Node], cotangents: dict[ir.Value, ir.Value]) -> None:
+        """Add to `cotangents`, in place, those of all that `nodes` read and that leads to a source."""
+        forward = [node for node in nodes if any(value in self.reached for value in reads(node))]
+        for node in reversed(forward):
+            arriving = [cotangents.get(output) for output in node.outputs]
+            if all(cotangent is None for cotangent in arriving):
+                continue
+            for value, answer in self._answers(node, arriving):
+                if value not in self.reached:
+                    continue
+                if answer is None:
+                    raise UnsupportedOperator(
+                        f"the {self.rules.name!r} rule for {node.op_type} (node {node_name(node)!r}) has no "
+                        f"gradient for its input {value.name!r}, which leads to what is asked for"
+                    )
+                if answer is ZERO:
+                    self.stopped.append((value, node))
+                    continue
+                if value in cotangents:
+                    answer = self.Add(cotangents[value], answer)
+                # A cotangent is shaped like its primal: no shape of the backward graph need be inferred.
+                answer.shape = value.shape
+                if answer.type is None or is_float(value):
+                    answer.type = value.type
+                cotangents[value] = answer
+
+    def _answers(
+        self, node: ir.Node, arriving: Sequence[ir.Value | None]
+    ) -> Iterable[tuple[ir.Value, Answer]]:
+        answers = self.rules.find(node)(self, node, *arriving)
+        if isinstance(answers, Mapping):
+            return answers.items()
+        pairs = zip(node.inputs, answers, strict=True)
+        return [(value, answer) for value, answer in pairs if value is not None]
+
+
+def is_float(value: ir.Value) -> bool:
+    """Whether a value holds floats (bfloat16 and the smaller ones are floats too)."""
+    return value.dtype is not None and value.dtype.is_floating_point()

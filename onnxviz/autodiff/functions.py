@@ -1,0 +1,63 @@
+"""Operators differentiated through simpler ones: the function bodies of the standard, and our own."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, wraps
+from typing import Any, TypeAlias
+
+import onnx
+import onnx.defs
+import onnx.inliner
+import onnx_ir as ir
+
+from onnxviz.graph.flow import reads
+from onnxviz.graph.replay import annotate, as_model, replay
+
+Body: TypeAlias = Callable[[Any, ir.Node], ir.Value | Sequence[ir.Value | None]]
+
+
+def through(body: Body) -> Callable[..., Mapping[ir.Value, Any]]:
+    """The rule of an operator that `body` writes in simpler operators: the walk goes back through those.
+
+    `body` is called as ``body(op, node)`` and returns a value for each output of the node (None for one
+    that carries no gradient). The node itself stays: what is written serves the backward graph alone, and
+    only what that reads of it is kept.
+    """
+
+    @wraps(body)
+    def rule(op: Any, node: ir.Node, *cotangents: ir.Value | None) -> Mapping[ir.Value, Any]:
+        before = len(op.nodes)
+        made = body(op, node)
+        written = op.nodes[before:]
+        annotate(written, op.opset_imports)
+        outputs = [made] if isinstance(made, ir.Value) else made
+        pairs = zip(outputs, cotangents, strict=False)
+        arriving = {y: g for y, g in pairs if y is not None and g is not None}
+        answers: Mapping[ir.Value, Any] = op.pull_back(written, arriving, list(reads(node)))
+        return answers
+
+    return rule
+
+
+@cache
+def has_function_body(domain: str, op_type: str) -> bool:
+    """Whether the standard defines an operator by a function of simpler ones."""
+    if not onnx.defs.has(op_type, domain):
+        return False
+    schema = onnx.defs.get_schema(op_type, domain)
+    return bool(schema.has_function or schema.has_context_dependent_function)  # type: ignore[attr-defined]
+
+
+@through
+def function_body(op: Any, node: ir.Node) -> Sequence[ir.Value | None]:
+    """The node in the operators of its function body, as onnx's own inliner writes it."""
+    model = as_model([node], op.opset_imports)
+    model.graph.output.extend(ir.to_proto(y) for y in node.outputs if y.name)
+    operator = (node.domain, node.op_type)
+    body = ir.from_proto(
+        onnx.inliner.inline_selected_functions(model, [operator], inline_schema_functions=True)
+    ).graph
+    outer = {value.name: value for value in reads(node)}
+    given = {value: outer[value.name] for value in (*body.inputs, *body.initializers.values())}
+    replay(op, body, given)
+    made = {y.name: given[y] for y in body.outputs}
+    return [made.get(y.name) for y in node.outputs]
