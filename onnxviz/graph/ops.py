@@ -60,7 +60,7 @@ class Ops:
         self,
         op_type: str,
         inputs: Sequence[Operand],
-        attributes: dict[str, Any],
+        attributes: Mapping[str, Any],
         outputs: int = 1,
         domain: str = "",
     ) -> tuple[ir.Value, ...]:
@@ -120,11 +120,11 @@ class Ops:
         """A tensor of one number, of a shape that may be computed."""
         return self.ConstantOfShape(shape, value=ir.tensor(np.full(1, number, dtype.numpy())))
 
-    def _type_of(self, op_type: str, attributes: dict[str, Any], like: ir.DataType) -> ir.TensorType:
-        if op_type == "Cast":
-            return ir.TensorType(ir.DataType(attributes["to"]))
-        if op_type == "ConstantOfShape":
-            return ir.TensorType(attributes["value"].dtype)
+    def _type_of(self, op_type: str, attributes: Mapping[str, Any], like: ir.DataType) -> ir.TensorType:
+        tells = attributes.get({"Cast": "to", "ConstantOfShape": "value"}.get(op_type, ""))
+        if tells is not None:
+            tells = tells.value if isinstance(tells, ir.Attr) else tells
+            return ir.TensorType(ir.DataType(tells) if op_type == "Cast" else tells.dtype)
         return ir.TensorType(_FIXED_TYPE.get(op_type, like))
 
     def _name(self, stem: str) -> str:
