@@ -12,6 +12,7 @@ from onnxviz.autodiff.variants import RULE_SETS, STRAIGHT_THROUGH
 from onnxviz.errors import DisconnectedError, SelectorError, ShapeError, did_you_mean
 from onnxviz.graph.expose import prune
 from onnxviz.graph.flow import ancestors, dependents
+from onnxviz.graph.fold import fold_constants
 from onnxviz.graph.model import Derivative, Model, ModelLike, load
 from onnxviz.graph.normalise import refresh_shapes
 
@@ -77,6 +78,7 @@ def gradient(
         graph.outputs.append(answer)
     graph.outputs.extend(outputs)
     prune(copy)
+    fold_constants(graph, op.nodes)
     derivative = Derivative(
         gradients=gradients,
         cotangent=seed.name if seed.is_graph_input() else None,
