@@ -59,7 +59,9 @@ def gradient(
     values = ir.convenience.create_value_mapping(graph, include_subgraphs=False)
     target = values[of]
     if not is_float(target):
-        raise ShapeError(f"tensor {target.name!r} does not hold floats, so it has no gradient")
+        raise ShapeError(
+            f"tensor {target.name!r} does not hold floats, so it has no gradient{_floats_before(target)}"
+        )
     sources = {name: _differentiable(values[name], target) for name in names}
     chosen = _choose(rules, graph, sources.values(), target)
 
@@ -152,6 +154,14 @@ def _differentiable(source: ir.Value, target: ir.Value) -> ir.Value:
             f"ask for one of them: {', '.join(repr(value.name) for value in first)}"
         )
     return next(iter(first), source)
+
+
+def _floats_before(target: ir.Value) -> str:
+    """A suffix for an error message: the tensors of floats that an integer one was made from."""
+    node = target.producer()
+    before = [] if node is None else [value for value in node.inputs if value is not None and is_float(value)]
+    made = [str(value.name) for value in before if value.producer() is not None]
+    return f"; differentiate {made[0]!r}, which it is made from" if made else ""
 
 
 def _cotangents(

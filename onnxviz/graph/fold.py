@@ -6,11 +6,33 @@ from collections.abc import Iterable, Iterator
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
-from onnxviz.graph.flow import nested_graphs
 from onnxviz.graph.ops import constant_of
 from onnxviz.graph.replay import annotate
 
 LIMIT = 2**24  # bytes; what is larger is left to the runtime
+
+# What onnx's evaluator and every runtime compute alike; a pool, say, is the runtime's own.
+_PLAIN = frozenset(
+    [
+        "Abs",
+        "Add",
+        "Cast",
+        "Concat",
+        "Div",
+        "Expand",
+        "Gather",
+        "Mul",
+        "Neg",
+        "Reciprocal",
+        "Reshape",
+        "Slice",
+        "Sqrt",
+        "Squeeze",
+        "Sub",
+        "Transpose",
+        "Unsqueeze",
+    ]
+)
 
 
 def fold_constants(graph: ir.Graph, nodes: Iterable[ir.Node]) -> None:
@@ -26,11 +48,11 @@ def fold_constants(graph: ir.Graph, nodes: Iterable[ir.Node]) -> None:
 
 
 def _of_weights(graph: ir.Graph, nodes: Iterable[ir.Node]) -> Iterator[ir.Node]:
-    """The nodes of one output that read weights, or what such nodes make."""
+    """The plain nodes that read weights, or what such nodes make."""
     made = set[ir.Value]()
     for node in nodes:
-        simple = node.graph is graph and len(node.outputs) == 1 and not any(nested_graphs(node))
-        if simple and node.inputs and all(v is None or v in made or _in_memory(v) for v in node.inputs):
+        plain = node.graph is graph and node.op_type in _PLAIN and node.domain == ""
+        if plain and all(v is None or v in made or _in_memory(v) for v in node.inputs):
             made.update(node.outputs)
             yield node
 
@@ -42,7 +64,7 @@ def _in_memory(value: ir.Value) -> bool:
 
 def _fold(graph: ir.Graph, node: ir.Node) -> None:
     (y,) = node.outputs
-    if y.dtype is None or y.shape is None or not y.shape.is_static():
+    if y.dtype is None or y.shape is None or not y.shape.is_static() or y.is_graph_output():
         return
     if y.dtype.itemsize * math.prod(y.shape.numpy()) > LIMIT:
         return

@@ -1,5 +1,6 @@
 """What several rules need: undoing a broadcast, and sending values back to where they came from."""
 
+import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -85,9 +86,21 @@ def scatter_add(op: Ops, size: ir.Value, where: ir.Value, g: ir.Value) -> ir.Val
     return op.Cast(landed, to=int(g.dtype)) if half else landed
 
 
+def _shrinks_by(x: ir.Value, y: ir.Value) -> int | None:
+    """How many times more elements x has than y, which has 1 where x has more; None: not known."""
+    if x.shape is None or y.shape is None or len(x.shape) != len(y.shape):
+        return None
+    lost = [a for a, b in zip(x.shape, y.shape, strict=True) if not same_size(a, b)]
+    sizes = [size for size in lost if isinstance(size, int)]
+    return math.prod(sizes) if len(sizes) == len(lost) else None
+
+
 def shared_out(op: Ops, g: ir.Value, x: ir.Value) -> ir.Value:
     """`g` over how many elements of x went into each of the elements that it belongs to."""
     assert g.dtype is not None
+    known = _shrinks_by(x, g)
+    if known is not None and (known <= 2048 or g.dtype.itemsize > 2):
+        return op.Div(g, known)
     # The count itself may lie beyond half floats.
     into, from_ = (op.Cast(op.Size(value), to=int(ir.DataType.DOUBLE)) for value in (g, x))
     return op.Mul(g, op.Cast(op.Div(into, from_), to=int(g.dtype)))
