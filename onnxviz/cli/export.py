@@ -3,11 +3,12 @@
 import click
 
 from onnxviz.autodiff.pullback import gradient as gradient_of
+from onnxviz.autodiff.variants import RULE_SETS
 from onnxviz.cli.console import print_json, say
-from onnxviz.cli.options import shared
+from onnxviz.cli.options import load_at, shared
 from onnxviz.errors import SelectorError
 from onnxviz.graph.expose import expose as expose_tensors
-from onnxviz.graph.model import Model, load
+from onnxviz.graph.model import Model
 from onnxviz.graph.selectors import select
 
 _OUT = click.option("-o", "--out", "out", required=True, metavar="OUT.onnx", help="The file to write.")
@@ -30,9 +31,15 @@ def command() -> None:
 )
 @click.option("--keep-outputs", is_flag=True, help="Keep the model's own outputs, in front.")
 @_OUT
-@shared("json", "quiet")
+@shared("input-shape", "json", "quiet")
 def expose(
-    model: str, layers: tuple[str, ...], keep_outputs: bool, out: str, as_json: bool, quiet: bool
+    model: str,
+    layers: tuple[str, ...],
+    keep_outputs: bool,
+    out: str,
+    shapes: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """The model that outputs these layers and computes nothing else.
 
@@ -40,7 +47,7 @@ def expose(
     Example:
       onnxviz export expose model.onnx --layer Conv -o exposed.onnx
     """
-    loaded = load(model)
+    loaded = load_at(model, shapes)
     own = [value.name for value in loaded.outputs] if keep_outputs else []
     tensors = [name for selector in layers for name in _tensors(loaded, selector)]
     _write(expose_tensors(loaded, [*own, *tensors]), out, as_json, quiet)
@@ -57,22 +64,40 @@ def expose(
     help="With respect to this tensor; several may be given.",
 )
 @click.option(
-    "--rules", default="auto", show_default=True, metavar="SET", help="gradient, guided-backprop, deconvnet."
+    "--rules",
+    default="auto",
+    show_default=True,
+    metavar="SET",
+    help=f"auto (gradient, and straight-through where a quantiser lies on the path), {', '.join(RULE_SETS)}.",
 )
 @_OUT
-@shared("json", "quiet")
+@shared("input-shape", "json", "quiet")
 def gradient(
-    model: str, of: str, wrt: tuple[str, ...], rules: str, out: str, as_json: bool, quiet: bool
+    model: str,
+    of: str,
+    wrt: tuple[str, ...],
+    rules: str,
+    out: str,
+    shapes: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """The model that computes the gradient of one tensor with respect to others.
 
     Its input `<of>_grad` takes the cotangent, its outputs are `<wrt>_grad`.
 
     \b
-    Example:
+    Examples:
       onnxviz export gradient model.onnx --of logits --wrt input -o gradient.onnx
+      onnxviz export gradient model.onnx --of y --wrt x --input-shape x=N,3,224,224 -o gradient.onnx
     """
-    _write(gradient_of(model, of, wrt, rules), out, as_json, quiet)
+    derived = gradient_of(load_at(model, shapes), of, wrt, rules)
+    _write(derived, out, as_json, quiet)
+    silent = quiet or as_json
+    for name, at in derived.taken_at.items():
+        if name != at:
+            say(f"{name} holds integers: its gradient is taken at {at}, the first floats behind it", silent)
+    say(f"by the rules {derived.rules!r}", silent)
 
 
 def _tensors(model: Model, selector: str) -> list[str]:
@@ -94,6 +119,8 @@ def _write(model: Model, out: str, as_json: bool, quiet: bool) -> None:
             "outputs": [value.name for value in model.outputs],
             "gradients": model.gradients,
             "cotangent": model.cotangent,
+            "taken_at": model.taken_at,
+            "rules": model.rules,
         }
         print_json(document)
         return

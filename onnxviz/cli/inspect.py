@@ -3,17 +3,17 @@
 import click
 
 from onnxviz.cli.console import print_json, print_table
-from onnxviz.cli.options import shared
+from onnxviz.cli.options import load_at, shared
 from onnxviz.graph.layers import Layer, total_parameters
-from onnxviz.graph.model import Model, ValueInfo, format_shape, load
+from onnxviz.graph.model import Model, ValueInfo, format_shape
 from onnxviz.graph.selectors import select
 from onnxviz.methods.manifest import describe_model
 
 
 @click.command("inspect")
 @click.argument("model")
-@shared("layer", "json")
-def command(model: str, layers: tuple[str, ...], as_json: bool) -> None:
+@shared("layer", "input-shape", "json")
+def command(model: str, layers: tuple[str, ...], shapes: tuple[str, ...], as_json: bool) -> None:
     """Inputs, outputs and the layer table of a model. Runs nothing.
 
     \b
@@ -21,7 +21,7 @@ def command(model: str, layers: tuple[str, ...], as_json: bool) -> None:
       onnxviz inspect model.onnx
       onnxviz inspect model.onnx --layer Conv --json
     """
-    loaded = load(model)
+    loaded = load_at(model, shapes)
     chosen = select(loaded, layers) if layers else loaded.layers
     if as_json:
         print_json(document(loaded, chosen))

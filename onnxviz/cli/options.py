@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import numpy as np
@@ -11,7 +11,11 @@ import numpy.typing as npt
 
 from onnxviz.errors import ShapeError
 
+if TYPE_CHECKING:
+    from onnxviz.graph.model import Model
+
 _SIZE = re.compile(r"([0-9]{1,6}) *x *([0-9]{1,6})")
+_DIM = re.compile(r"[0-9]{1,18}|[A-Za-z_]\w*")
 _MOST_PIXELS = 2**26  # a slip of the finger should not take all memory
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -65,6 +69,14 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
         multiple=True,
         metavar="NAME=FILE.npy",
         help="Another input of the model. May be given several times.",
+    ),
+    "input-shape": click.option(
+        "--input-shape",
+        "shapes",
+        multiple=True,
+        metavar="NAME=1,3,H,W",
+        help="The shape of an input where the file does not say it; sizes or symbols. May be given several "
+        "times.",
     ),
     "size": click.option(
         "--size",
@@ -127,6 +139,25 @@ def read_inputs(pairs: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
             raise ShapeError(f"--input {name}: {file} holds several arrays; give a .npy file of one")
         arrays[name] = array
     return arrays
+
+
+def load_at(model: str, shapes: Sequence[str]) -> "Model":
+    """The model, its inputs of the shapes that `--input-shape NAME=1,3,H,W` says.
+
+    Raises:
+        ShapeError: A shape cannot be read.
+        SelectorError: There is no input of that name.
+    """
+    from onnxviz.graph.model import load
+
+    loaded, given = load(model), {}
+    for text in shapes:
+        name, sign, sizes = text.rpartition("=")
+        dims = [part.strip() for part in sizes.split(",")] if sizes.strip() else []
+        if not sign or not all(_DIM.fullmatch(dim) for dim in dims):
+            raise ShapeError(f"cannot read --input-shape {text!r}; write NAME=1,3,224,224 or NAME=N,3,H,W")
+        given[name] = [int(dim) if dim.isdigit() else dim for dim in dims]
+    return loaded.resized(given) if given else loaded
 
 
 def pictures(arguments: Sequence[str]) -> list[Any]:

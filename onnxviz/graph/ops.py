@@ -138,7 +138,10 @@ def rank_of(value: ir.Value) -> int:
         ShapeError: It is unknown.
     """
     if value.shape is None:
-        raise ShapeError(f"the rank of tensor {value.name!r} is unknown; give the model's input a shape")
+        raise ShapeError(
+            f"the rank of tensor {value.name!r} is unknown; give the model's input a shape "
+            "(Model.resized, --input-shape)"
+        )
     return len(value.shape)
 
 

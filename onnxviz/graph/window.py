@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from onnxviz.errors import ShapeError
+from onnxviz.graph.ops import rank_of
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ def spatial(value: ir.Value) -> tuple[int | None, ...]:
     Raises:
         ShapeError: The rank itself is unknown.
     """
-    if value.shape is None:
-        raise ShapeError(f"the rank of tensor {value.name!r} is unknown; give the model's input a shape")
+    rank_of(value)
+    assert value.shape is not None
     return tuple(dim if isinstance(dim, int) else None for dim in value.shape[2:])
 
 
