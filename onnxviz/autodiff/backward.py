@@ -59,6 +59,8 @@ class Backward(Ops):
             for value, answer in self._answers(node, arriving):
                 if value not in self.reached:
                     continue
+                if callable(answer):
+                    answer = answer()
                 if answer is None:
                     raise UnsupportedOperator(
                         f"the {self.rules.name!r} rule for {node.op_type} (node {node_name(node)!r}) has no "

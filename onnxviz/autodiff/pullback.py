@@ -14,7 +14,7 @@ from onnxviz.graph.expose import prune
 from onnxviz.graph.flow import ancestors, dependents
 from onnxviz.graph.fold import fold_constants
 from onnxviz.graph.model import Derivative, Model, ModelLike, load
-from onnxviz.graph.normalise import refresh_shapes
+from onnxviz.graph.normalise import with_shapes
 
 _MAKES_FLOATS = ("Cast", "CastLike", "DequantizeLinear", "Gather", "GatherElements", "GatherND")
 
@@ -81,13 +81,13 @@ def gradient(
     graph.outputs.extend(outputs)
     prune(copy)
     fold_constants(graph, op.nodes)
-    derivative = Derivative(
+    Derivative(
         gradients=gradients,
         cotangent=seed.name if seed.is_graph_input() else None,
         taken_at={name: str(source.name) for name, source in sources.items()},
         rules=chosen.name,
-    )
-    return Model(refresh_shapes(copy), model.path).marked(derivative)
+    ).mark(copy)
+    return Model(with_shapes(copy), model.path)
 
 
 def find_rules(rules: str | RuleSet) -> RuleSet:

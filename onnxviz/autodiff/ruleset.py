@@ -4,6 +4,7 @@ A rule is a function ``(op, node, *cotangents) -> one answer per input of the no
 those of the node's outputs (None for an output that nothing differentiated reads), `op` writes nodes,
 and an answer is the cotangent of an input (a graph value), `ZERO` where the output does not change with
 that input, or `None` where the derivative is not written - an error only if that input leads to a target.
+An answer of many nodes may be a function that writes them, called only if the input leads to a target.
 The rule of a node that reads more than its inputs (a Loop, whose body captures tensors) answers a mapping
 from values.
 """
@@ -32,7 +33,7 @@ class _Zero(Enum):
 ZERO: Final = _Zero.ZERO
 """The declared zero: the output is constant in this input (a shape, an axis, a comparison)."""
 
-Answer: TypeAlias = ir.Value | Literal[_Zero.ZERO] | None
+Answer: TypeAlias = ir.Value | Literal[_Zero.ZERO] | Callable[[], ir.Value] | None
 Rule: TypeAlias = Callable[..., Sequence[Answer] | Mapping[ir.Value, Answer]]
 
 

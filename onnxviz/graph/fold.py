@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
-from onnxviz.graph.ops import constant_of
 from onnxviz.graph.replay import annotate
 
 LIMIT = 2**24  # bytes; what is larger is left to the runtime
@@ -68,16 +67,16 @@ def _fold(graph: ir.Graph, node: ir.Node) -> None:
         return
     if y.dtype.itemsize * math.prod(y.shape.numpy()) > LIMIT:
         return
-    name = y.name
+    name, proto = y.name, ir.to_proto(node)
     y.name = f"{name}/computed"
-    tensor = ir.LazyTensor(lambda: _computed(node), y.dtype, ir.Shape(y.shape), cache=True, name=name)
+    weights = {str(value.name): value.const_value for value in node.inputs if value is not None}
+
+    def computed() -> ir.TensorProtocol:
+        given = {key: weight.numpy() for key, weight in weights.items() if weight is not None}
+        return ir.tensor(ReferenceEvaluator(proto).run(None, given)[0])
+
+    tensor = ir.LazyTensor(computed, y.dtype, ir.Shape(y.shape), cache=True, name=name)
     weight = ir.Value(name=name, type=y.type, shape=y.shape, const_value=tensor)
     graph.register_initializer(weight)
     y.replace_all_uses_with(weight)
     graph.remove(node)
-
-
-def _computed(node: ir.Node) -> ir.TensorProtocol:
-    given = {str(value.name): constant_of(value) for value in node.inputs if value is not None}
-    (array,) = ReferenceEvaluator(ir.to_proto(node)).run(None, given)
-    return ir.tensor(array)

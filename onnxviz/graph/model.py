@@ -52,6 +52,10 @@ class Derivative:
     taken_at: Mapping[str, str] = field(default_factory=dict)
     rules: str | None = None
 
+    def mark(self, model: ir.Model) -> None:
+        """Write it into a model's metadata, in place."""
+        model.metadata_props[_DERIVATIVE] = json.dumps(asdict(self))
+
 
 @dataclass(frozen=True)
 class Model:
@@ -147,12 +151,6 @@ class Model:
             if name not in names:
                 raise SelectorError(f"no input {name!r} in this model{did_you_mean(name, names)}")
         return Model(refresh_shapes(self.ir_model, inputs), self.path)
-
-    def marked(self, derivative: Derivative) -> "Model":
-        """The same graph that also says, in its metadata, what it is the derivative of."""
-        marked = self.ir_model.clone()
-        marked.metadata_props[_DERIVATIVE] = json.dumps(asdict(derivative))
-        return Model(marked, self.path)
 
     def proto(self) -> onnx.ModelProto:
         """The model as protobuf; weights that stay on disk remain references to their files."""

@@ -62,8 +62,13 @@ def normalise(proto: onnx.ModelProto, folder: Path) -> ir.Model:
 def refresh_shapes(
     model: ir.Model, inputs: Mapping[str, Iterable[int | str | None]] | None = None
 ) -> ir.Model:
-    """Infer all shapes anew, from other input shapes if given; the weights are shared."""
-    copy = model.clone()
+    """A copy with all shapes inferred anew, from other input shapes if given; the weights are shared."""
+    return with_shapes(model.clone(), inputs)
+
+
+def with_shapes(copy: ir.Model, inputs: Mapping[str, Iterable[int | str | None]] | None = None) -> ir.Model:
+    """As `refresh_shapes`, for a model that nobody else holds: it is used up."""
+    on_disk = external_tensors(copy)
     weights = {name: value.const_value for name, value in copy.graph.initializers.items()}
     heavy = {
         name: tensor for name, tensor in weights.items() if tensor is not None and tensor.nbytes > _SMALL
@@ -86,7 +91,7 @@ def refresh_shapes(
             inferred.graph.inputs.remove(value)
             value.const_value = heavy[value.name]
             inferred.graph.register_initializer(value)
-    for outside in external_tensors(model)[:1]:
+    for outside in on_disk[:1]:
         ir.external_data.set_base_dir(inferred.graph, outside.base_dir)
     return inferred
 

@@ -132,7 +132,8 @@ def test_unknown_ranks_until_the_input_has_a_shape() -> None:
     ],
 )
 def test_narrow_and_wide_floats(kind: str, dtype: type, digits: float) -> None:
-    text = "m (double[2,5] x, double[5,3] w) => (double[2,3] y) { h = MatMul(x, w) s = Sigmoid(h) y = Softmax(s) }"
+    body = "h = MatMul(x, w) s = Sigmoid(h) y = Softmax(s)"
+    text = f"m (double[2,5] x, double[5,3] w) => (double[2,3] y) {{ {body} }}"
     exact, narrow = (
         gradient(parsed(text.replace("double", k), 22), "y", ["x", "w"]) for k in ("double", kind)
     )

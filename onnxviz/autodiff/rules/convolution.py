@@ -1,5 +1,7 @@
 """Convolutions: the gradient of one is the transpose of the other."""
 
+from functools import partial
+
 import numpy as np
 import onnx_ir as ir
 
@@ -17,7 +19,7 @@ def _conv(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     assert w is not None
     win, group = window(node, w), node.attributes.get_int("group", 1)
     dx = transposed(op, g, w, win, (x, g), group)
-    dw = kernel_gradient(op, x, g, win, group)
+    dw = partial(kernel_gradient, op, x, g, win, group)
     return dx, dw, *(b and op.ReduceSum(g, op.ints(0, *win.axes), keepdims=0) for b in bias)
 
 
@@ -34,7 +36,7 @@ def _conv_transpose(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
             "give the model's input a shape"
         )
     dx = op.Conv(g, w, **attributes(win), group=group)
-    dw = kernel_gradient(op, g, x, win, group)
+    dw = partial(kernel_gradient, op, g, x, win, group)
     return dx, dw, *(b and op.ReduceSum(g, op.ints(0, *win.axes), keepdims=0) for b in bias)
 
 
