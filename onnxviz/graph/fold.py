@@ -73,7 +73,8 @@ def _fold(graph: ir.Graph, node: ir.Node) -> None:
 
     def computed() -> ir.TensorProtocol:
         given = {key: weight.numpy() for key, weight in weights.items() if weight is not None}
-        return ir.tensor(ReferenceEvaluator(proto).run(None, given)[0])
+        (array,) = ReferenceEvaluator(proto).run(None, given)
+        return ir.tensor(array)
 
     tensor = ir.LazyTensor(computed, y.dtype, ir.Shape(y.shape), cache=True, name=name)
     weight = ir.Value(name=name, type=y.type, shape=y.shape, const_value=tensor)
