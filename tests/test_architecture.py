@@ -28,7 +28,7 @@ ASIDE = {
     # The door: it names every public thing, and loads none before it is used.
     "__init__": set(FLOOR),
     "__main__": {"cli"},
-    "_reference": {"errors", "graph"},
+    "_reference": {"errors", "graph", "autodiff"},
     "testing": {"errors", "graph", "autodiff", "_reference"},
 }
 # Who may import what is heavy or has side effects; nobody imports matplotlib.pyplot.

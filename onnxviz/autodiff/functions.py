@@ -51,13 +51,33 @@ def has_function_body(domain: str, op_type: str) -> bool:
 def function_body(op: Any, node: ir.Node) -> Sequence[ir.Value | None]:
     """The node in the operators of its function body, as onnx's own inliner writes it."""
     model = as_model([node], op.opset_imports)
+    body = _body_as_function(node, op.opset_imports[""])
+    model.functions.append(body)
+    model.graph.node[0].domain, model.graph.node[0].op_type = body.domain, body.name
+    model.opset_import.add(domain=body.domain, version=1)
     model.graph.output.extend(ir.to_proto(y) for y in node.outputs if y.name)
-    operator = (node.domain, node.op_type)
-    body = ir.from_proto(
-        onnx.inliner.inline_selected_functions(model, [operator], inline_schema_functions=True)
-    ).graph
+    graph = ir.from_proto(onnx.inliner.inline_local_functions(model, convert_version=True)).graph
     outer = {value.name: value for value in reads(node)}
-    given = {value: outer[value.name] for value in (*body.inputs, *body.initializers.values())}
-    replay(op, body, given)
-    made = {y.name: given[y] for y in body.outputs}
+    given = {value: outer[value.name] for value in (*graph.inputs, *graph.initializers.values())}
+    replay(op, graph, given)
+    made = {y.name: given[y] for y in graph.outputs}
     return [made.get(y.name) for y in node.outputs]
+
+
+def _body_as_function(node: ir.Node, opset: int) -> onnx.FunctionProto:
+    """The body of a node's operator as a function of a domain of its own."""
+    schema: Any = onnx.defs.get_schema(node.op_type, opset, node.domain)
+    if schema.has_context_dependent_function:
+        nothing = onnx.TypeProto()
+        types = [nothing if x is None or x.type is None else ir.to_proto(x).type for x in node.inputs]
+        body = onnx.FunctionProto()
+        body.ParseFromString(
+            schema.get_context_dependent_function(
+                ir.to_proto(node).SerializeToString(), [kind.SerializeToString() for kind in types]
+            )
+        )
+    else:
+        body = onnx.FunctionProto()
+        body.CopyFrom(schema.function_body)
+    body.domain, body.name = "onnxviz.bodies", node.op_type
+    return body

@@ -144,13 +144,19 @@ def test_seed_chooses_the_numbers() -> None:
     assert errors[0] == errors[1] != errors[2]
 
 
-def test_quantised_weights_are_checked_in_float32() -> None:
-    """The standard has no float64 scale, so the steps are larger and the tolerance with them."""
+def test_quantised_weights_are_checked_in_float64() -> None:
+    """The standard has no float64 scale, but the evaluator computes with one."""
     net = model(
         "float[4,3] x",
         "q = Constant<value=int8[3]{100,-50,3}>() s = Constant<value=float{0.05}>() "
         "w = DequantizeLinear(q, s) h = Mul(x, w) y = Tanh(h)",
     )
+    assert check_gradient(net, "y", ["x", "w"]) < 1e-8
+
+
+def test_what_is_float32_by_the_standard_is_checked_in_float32() -> None:
+    """The steps are larger, and the tolerance with them."""
+    net = model("float[4,3] x", "n = Constant<value=int64{3}>() w = HannWindow(n) h = Mul(x, w) y = Tanh(h)")
     assert 1e-7 < check_gradient(net, "y", "x") < 1e-2
     with pytest.raises(AssertionError, match="tolerance 1e-02"):
         check_gradient(net, "y", "x", rules=GRADIENT.override("wrong", {"Tanh": scaled(1.1)}))
