@@ -19,6 +19,11 @@ from onnxviz.testing import check_gradient
 OPSETS = sorted({18, newest_opset()})
 
 
+def opsets_of(case: Case) -> list[int]:
+    """Where to check a case: an operator newer than the runtime in the standard's own evaluator alone."""
+    return [opset for opset in OPSETS if opset >= case.since] or [case.since]
+
+
 def on_runtime(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 4
@@ -57,11 +62,12 @@ def assert_close(got: list[np.ndarray], want: Mapping[str, np.ndarray], toleranc
 
 @pytest.mark.parametrize(
     ("key", "opset"),
-    [(key, opset) for key, case in CASES.items() for opset in OPSETS if opset >= case.since],
+    [(key, opset) for key, case in CASES.items() for opset in opsets_of(case)],
 )
 def test_rule_agrees_with_finite_differences(key: str, opset: int) -> None:
     case = CASES[key]
-    check_gradient(model_of(case, opset=opset), "y", floats_of(case), inputs=feeds_of(case))
+    # Not the seed of the inputs: a cotangent equal to x hides the mistakes of a normalisation.
+    check_gradient(model_of(case, opset=opset), "y", floats_of(case), inputs=feeds_of(case), seed=1)
 
 
 @pytest.mark.parametrize(
@@ -83,13 +89,19 @@ def test_runtime_agrees_in_float32(key: str, opset: int) -> None:
 
 @pytest.mark.parametrize("key", [key for key, case in CASES.items() if case.runs > OPSETS[-1]])
 def test_graph_is_valid_where_the_runtime_has_no_kernel(key: str) -> None:
-    derived = derivative(CASES[key], "float", OPSETS[-1])
+    derived = derivative(CASES[key], "float", opsets_of(CASES[key])[-1])
     assert set(derived.gradients) == set(floats_of(CASES[key]))
 
 
-@pytest.mark.parametrize("operator", sorted(GRADIENT.by_type))
-def test_runtime_agrees_in_float16(operator: str) -> None:
-    key = next(cases(operator))
+@pytest.mark.parametrize(
+    "key",
+    [
+        next(cases(operator))
+        for operator in sorted(GRADIENT.by_type)
+        if CASES[next(cases(operator))].runs <= OPSETS[-1]
+    ],
+)
+def test_runtime_agrees_in_float16(key: str) -> None:
     case, opset = CASES[key], OPSETS[-1]
     exact = derivative(case, "double", opset)
     feeds = narrowed(with_cotangent(case, exact, opset), "float16")
@@ -275,11 +287,6 @@ def model_with_node_names(inputs: str, body: str) -> onnx.ModelProto:
             r"Dropout node 'the dropout' may be in training mode; export the model for inference",
         ),
         ("double[2] a, bool t", 'y = Dropout(a, "", t)', r"'the dropout' may be in training mode"),
-        (
-            "double[2,3] a, double[3] s",
-            "y, m, v = BatchNormalization<training_mode=1>(a, s, s, s, s)",
-            r"BatchNormalization node 'the batchnormalization' is in training mode",
-        ),
         (
             "double[1,1,2,2] a, double[8] roi",
             's = Constant<value_ints=[1,1,3,3]>() y = Resize<mode="linear", '

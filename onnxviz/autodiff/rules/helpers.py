@@ -26,6 +26,13 @@ def cast_like(op: Ops, value: ir.Value, like: ir.Value) -> ir.Value:
     return value if value.dtype == like.dtype else op.Cast(value, to=int(like.dtype))
 
 
+def wide(op: Ops, value: ir.Value) -> ir.Value:
+    """`value`, in float32 if it is of half floats: for sums and squares beyond their range."""
+    assert value.dtype is not None
+    half = value.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+    return op.Cast(value, to=int(ir.DataType.FLOAT)) if half else value
+
+
 def unbroadcast(op: Ops, g: ir.Value, x: ir.Value | None, y: ir.Value) -> ir.Value:
     """Sum `g`, shaped like `y`, down to the shape of `x`: the transpose of broadcasting x to y."""
     assert x is not None
@@ -73,17 +80,15 @@ def scatter_back(op: Ops, x: ir.Value, where: ir.Value, g: ir.Value) -> ir.Value
 
 def scatter_add(op: Ops, size: ir.Value, where: ir.Value, g: ir.Value) -> ir.Value:
     """A vector of `size` zeros with each element of `g` added at the place that `where` names."""
-    assert g.dtype is not None
     # ONNX Runtime adds no half floats here, and sums of many would lose digits.
-    half = g.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
-    wide = op.Cast(g, to=int(ir.DataType.FLOAT)) if half else g
-    assert wide.dtype is not None
+    added = wide(op, g)
+    assert added.dtype is not None
     flat = op.ints(-1)
-    zeros = op.full(size, 0, wide.dtype)
+    zeros = op.full(size, 0, added.dtype)
     landed = op.ScatterElements(
-        zeros, op.Reshape(where, flat), op.Reshape(wide, flat), axis=0, reduction="add"
+        zeros, op.Reshape(where, flat), op.Reshape(added, flat), axis=0, reduction="add"
     )
-    return op.Cast(landed, to=int(g.dtype)) if half else landed
+    return cast_like(op, landed, g)
 
 
 def _shrinks_by(x: ir.Value, y: ir.Value) -> int | None:
