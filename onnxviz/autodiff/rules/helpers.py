@@ -19,6 +19,23 @@ def data(node: ir.Node) -> ir.Value:
     return value
 
 
+def type_of(value: ir.Value) -> ir.DataType:
+    """The element type of a value, which a differentiable one has."""
+    assert value.dtype is not None
+    return value.dtype
+
+
+def produced(op: Ops, node: ir.Node, index: int, dtype: ir.DataType) -> ir.Value:
+    """An optional output of a node; a node that leaves it out is made to produce it."""
+    node.resize_outputs(max(index + 1, len(node.outputs)))
+    for value in node.outputs:
+        value.name = value.name or ""
+    value = node.outputs[index]
+    if not value.name:
+        value.name, value.type = f"{op.prefix}{node.outputs[0].name}/{index}", ir.TensorType(dtype)
+    return value
+
+
 def cast_like(op: Ops, value: ir.Value, like: ir.Value) -> ir.Value:
     """`value` with the element type of `like`."""
     assert like.dtype is not None
@@ -72,17 +89,18 @@ def scatter_back(op: Ops, x: ir.Value, where: ir.Value, g: ir.Value) -> ir.Value
 
 def scatter_add(op: Ops, size: ir.Value, where: ir.Value, g: ir.Value) -> ir.Value:
     """A vector of `size` zeros with each element of `g` added at the place that `where` names."""
-    assert g.dtype is not None
-    # ONNX Runtime adds no half floats here, and sums of many would lose digits.
-    half = g.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
-    wide = op.Cast(g, to=int(ir.DataType.FLOAT)) if half else g
-    assert wide.dtype is not None
-    flat = op.ints(-1)
-    zeros = op.full(size, 0, wide.dtype)
+    wide, flat = half_as_float(op, g), op.ints(-1)
+    zeros = op.full(size, 0, type_of(wide))
     landed = op.ScatterElements(
         zeros, op.Reshape(where, flat), op.Reshape(wide, flat), axis=0, reduction="add"
     )
-    return op.Cast(landed, to=int(g.dtype)) if half else landed
+    return cast_like(op, landed, g)
+
+
+def half_as_float(op: Ops, g: ir.Value) -> ir.Value:
+    """`g` for a scatter: ONNX Runtime adds no half floats there, and sums of many would lose digits."""
+    half = g.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+    return op.Cast(g, to=int(ir.DataType.FLOAT)) if half else g
 
 
 def shared_out(op: Ops, g: ir.Value, x: ir.Value) -> ir.Value:
