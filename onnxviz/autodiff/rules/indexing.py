@@ -28,7 +28,8 @@ def _gather(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     x, indices = data(node), node.inputs[1]
     assert indices is not None
     axis = node.attributes.get_int("axis", 0)
-    places = op.Unsqueeze(indices, op.ints(-1))
+    wide = indices if indices.dtype == ir.DataType.INT64 else op.Cast(indices, to=int(ir.DataType.INT64))
+    places = op.Unsqueeze(wide, op.ints(-1))
     return _slices_back(op, x, places, g, axis, rank_of(indices) if axis else 1), ZERO
 
 
@@ -120,6 +121,7 @@ def _one_hot(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     assert values.dtype is not None
     off_on = op.constant(np.array([0, 1], values.dtype.numpy()))
     where = op.OneHot(indices, depth, off_on, axis=node.attributes.get_int("axis", -1))
+    where.type = values.type
     return ZERO, ZERO, scatter_add(op, op.ints(2), op.Cast(where, to=int(ir.DataType.INT64)), g)
 
 
