@@ -29,12 +29,10 @@ def _resized_axes(node: ir.Node, rank: int) -> list[int]:
     roi, scales, _ = _parameters(node)
     among = _axes(node, rank)
     known, box = constant_of(scales), constant_of(roi) if _crops(node) else np.array([[0], [1]])
-    if (known is None and _policy(node) != "stretch") or box is None:
-        return among
-    if known is None:
-        assert x.shape is not None
-        assert y.shape is not None
+    if known is None and _policy(node) == "stretch" and x.shape is not None and y.shape is not None:
         known = np.array([1 if same_size(x.shape[axis], y.shape[axis]) else np.nan for axis in among])
+    if known is None or box is None:
+        return among
     same = (known == 1) & (box.reshape(2, -1) == [[0], [1]]).all(axis=0)
     return [axis for axis, stays in zip(among, same, strict=True) if not stays]
 
