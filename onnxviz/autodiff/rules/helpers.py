@@ -1,5 +1,6 @@
 """What several rules need: undoing a broadcast, and sending values back to where they came from."""
 
+import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -84,7 +85,14 @@ def positions(op: Ops, x: ir.Value) -> ir.Value:
 
 def scatter_back(op: Ops, x: ir.Value, where: ir.Value, g: ir.Value) -> ir.Value:
     """Add each element of `g` onto the element of x that `where` (flat places in x) names."""
-    return op.reshape_like(scatter_add(op, op.Reshape(op.Size(x), op.ints(1)), where, g), x)
+    return op.reshape_like(scatter_add(op, count_of(op, x), where, g), x)
+
+
+def count_of(op: Ops, x: ir.Value) -> ir.Value:
+    """How many elements x has, as a vector of one: a constant where it is known."""
+    if x.shape is not None and x.shape.is_static():
+        return op.ints(math.prod(x.shape.numpy()))
+    return op.Reshape(op.Size(x), op.ints(1))
 
 
 def scatter_add(op: Ops, size: ir.Value, where: ir.Value, g: ir.Value) -> ir.Value:

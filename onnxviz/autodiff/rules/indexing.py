@@ -9,6 +9,7 @@ from onnxviz.autodiff.rules.helpers import (
     Answers,
     Cotangent,
     cast_like,
+    count_of,
     data,
     half_as_float,
     positions,
@@ -163,7 +164,7 @@ def _some_back(op: Ops, x: ir.Value, places: ir.Value, g: ir.Value, axis: int | 
     """Add what was taken from `places` [n, 1] back there, on an axis or, without one, in the flattened x."""
     if axis is not None:
         return _slices_back(op, x, places, g, axis)
-    return op.reshape_like(_scatter_slices(op, op.Reshape(op.Size(x), op.ints(1)), places, g), x)
+    return op.reshape_like(_scatter_slices(op, count_of(op, x), places, g), x)
 
 
 def _slices_back(

@@ -9,8 +9,10 @@ from onnxviz.autodiff.rules.convolution import transposed
 from onnxviz.autodiff.rules.helpers import (
     Answers,
     Cotangent,
+    count_of,
     data,
     positions,
+    produced,
     scatter_add,
     scatter_back,
     shared_out,
@@ -18,15 +20,19 @@ from onnxviz.autodiff.rules.helpers import (
 )
 from onnxviz.autodiff.ruleset import ZERO, vjp
 from onnxviz.graph.ops import Ops, rank_of
-from onnxviz.graph.window import Window, window
+from onnxviz.graph.window import Window, spatial, window
 
 
 @vjp("MaxPool")
 def _max_pool(op: Ops, node: ir.Node, g: ir.Value, _indices: Cotangent = None) -> Answers:
     """To the first largest input of each window; windows that overlap add up."""
-    x = data(node)
-    geometry = {name: value for name, value in node.attributes.items() if name != "storage_order"}
-    _, where = op.emit("MaxPool", [x], geometry, outputs=2)
+    x, win = data(node), window(node)
+    if _tiles(x, node.outputs[0], win):
+        return (_max_of_tiles(op, x, node.outputs[0], g, win),)
+    if node.attributes.get_int("storage_order", 0) == 0:
+        return (scatter_back(op, x, produced(op, node, 1, ir.DataType.INT64), g),)
+    rows_first = {name: value for name, value in node.attributes.items() if name != "storage_order"}
+    _, where = op.emit("MaxPool", [x], rows_first, outputs=2)
     return (scatter_back(op, x, where, g),)
 
 
@@ -68,7 +74,7 @@ def _max_unpool(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     wide = x.dtype if x.dtype == ir.DataType.DOUBLE else ir.DataType.FLOAT
     numbers = op.Cast(op.Add(positions(op, x), 1), to=int(wide))
     moved = op.emit("MaxUnpool", [numbers, where, *size], dict(node.attributes))[0]
-    count = op.Add(op.Reshape(op.Size(x), op.ints(1)), 1)
+    count = op.Add(count_of(op, x), 1)
     landed = scatter_add(op, count, op.Cast(moved, to=int(ir.DataType.INT64)), g)
     return op.reshape_like(op.Slice(landed, op.ints(1), count), x), ZERO, ZERO
 
@@ -112,6 +118,28 @@ def _over_power(op: Ops, g: ir.Value, y: ir.Value, p: int) -> ir.Value:
     if p == 0:
         return g
     return op.Div(g, op.Pow(op.Where(op.Equal(y, 0), 1, y), p))
+
+
+def _tiles(x: ir.Value, y: ir.Value, win: Window) -> bool:
+    """Whether the windows are known to cover x once."""
+    if win.begin is None or any(win.begin) or not win.kernel == win.strides == win.extent:
+        return False
+    sizes = zip(spatial(x), spatial(y), win.kernel, strict=True)
+    return all(o is not None and i == o * k for i, o, k in sizes)
+
+
+def _max_of_tiles(op: Ops, x: ir.Value, y: ir.Value, g: ir.Value, win: Window) -> ir.Value:
+    """Of the inputs that equal the largest of their tile the first: twice as fast as MaxPool's indices."""
+
+    def spread(value: ir.Value) -> ir.Value:
+        asymmetric = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        return op.Resize(value, None, np.array([1, 1, *win.kernel], np.float32), **asymmetric)
+
+    precedence = np.arange(math.prod(win.kernel), 0, -1).reshape(win.kernel)
+    everywhere = op.Tile(op.constant(precedence.astype(type_of(x).numpy())), op.shape(y, 2))
+    candidates = op.Where(op.Equal(x, spread(y)), everywhere, 0)
+    first = op.MaxPool(candidates, kernel_shape=list(win.kernel), strides=list(win.strides))
+    return op.Where(op.Equal(candidates, spread(first)), spread(g), 0)
 
 
 def _one_over_divisor(op: Ops, node: ir.Node, x: ir.Value, win: Window) -> ir.Value:

@@ -24,6 +24,7 @@ for _what, _x, _attributes, _runs in (
     ("same-upper-one", "[1,2,4,5]", 'kernel_shape=[2,4], auto_pad="SAME_UPPER"', 18),
     ("same-lower-one", "[1,2,4,5]", 'kernel_shape=[2,4], auto_pad="SAME_LOWER"', 18),
     ("valid", "[1,2,7,6]", 'kernel_shape=[3,3], strides=[2,2], auto_pad="VALID"', 18),
+    ("shifted", "[1,2,6,6]", "kernel_shape=[2,2], strides=[2,2], pads=[1,0,0,1]", 18),
     ("end-pads", "[1,2,5,5]", "kernel_shape=[2,2], strides=[2,2], pads=[0,0,1,1]", 18),
     ("same-ceil", "[1,2,7,6]", 'kernel_shape=[3,3], strides=[2,2], ceil_mode=1, auto_pad="SAME_UPPER"', 18),
 ):
