@@ -20,7 +20,7 @@ from onnxviz.autodiff.rules.helpers import (
 )
 from onnxviz.autodiff.ruleset import ZERO, vjp
 from onnxviz.graph.ops import Ops, rank_of
-from onnxviz.graph.window import Window, spatial, window
+from onnxviz.graph.window import Window, spatial_or_unknown, window
 
 
 @vjp("MaxPool")
@@ -68,7 +68,7 @@ def _max_unpool(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     """Each input comes back from the place in y that it was put to."""
     x, where, *size = data(node), *node.inputs[1:]
     if not size or size[0] is None:
-        return op.Gather(op.Reshape(g, op.ints(-1)), where), ZERO
+        return op.Gather(op.Reshape(g, op.ints(-1)), where), *(ZERO for _ in node.inputs[1:])
     # Where an index lies in an output of another size, runtimes do not agree on: the node itself moves each
     # input's place, counted from 1 (a float32 counts to 2 ** 24).
     wide = x.dtype if x.dtype == ir.DataType.DOUBLE else ir.DataType.FLOAT
@@ -117,14 +117,15 @@ def _over_power(op: Ops, g: ir.Value, y: ir.Value, p: int) -> ir.Value:
     """g / y^p; where y is 0 it will meet a 0, so that any number will do."""
     if p == 0:
         return g
-    return op.Div(g, op.Pow(op.Where(op.Equal(y, 0), 1, y), p))
+    safe = op.Where(op.Equal(y, 0), 1, y)
+    return op.Div(g, safe if p == 1 else op.Pow(safe, p))
 
 
 def _tiles(x: ir.Value, y: ir.Value, win: Window) -> bool:
     """Whether the windows are known to cover x once."""
     if win.begin is None or any(win.begin) or not win.kernel == win.strides == win.extent:
         return False
-    sizes = zip(spatial(x), spatial(y), win.kernel, strict=True)
+    sizes = zip(*(spatial_or_unknown(value, win.rank) for value in (x, y)), win.kernel, strict=True)
     return all(o is not None and i == o * k for i, o, k in sizes)
 
 

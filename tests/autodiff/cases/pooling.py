@@ -106,6 +106,12 @@ for _what, _size, _runs in (("same", "1,2,4,4", 18), ("larger", "1,2,5,6", NEVER
         runs=_runs,
     )
 add(
+    "MaxUnpool-output-left-out",
+    "double[1,1,2] a, int64[1,1,2] i",
+    'y = MaxUnpool<kernel_shape=[2], strides=[2]>(a, i, "")',
+    feeds={"i": [[[1, 2]]]},
+)
+add(
     "MaxUnpool-output-computed",
     "double[1,2,2,2] a, int64[1,2,2,2] i, int64[4] s",
     f"z = MaxUnpool<kernel_shape=[2,2], strides=[2,2]>(a, i, s) {FLATTENED}",
