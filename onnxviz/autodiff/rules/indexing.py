@@ -29,8 +29,7 @@ def _gather(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     x, indices = data(node), node.inputs[1]
     assert indices is not None
     axis = node.attributes.get_int("axis", 0)
-    wide = indices if indices.dtype == ir.DataType.INT64 else op.Cast(indices, to=int(ir.DataType.INT64))
-    places = op.Unsqueeze(wide, op.ints(-1))
+    places = op.Unsqueeze(op.Cast(indices, to=int(ir.DataType.INT64)), op.ints(-1))
     return _slices_back(op, x, places, g, axis, rank_of(indices) if axis else 1), ZERO
 
 
@@ -39,9 +38,8 @@ def _gather_elements(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     x, indices = data(node), node.inputs[1]
     axis = node.attributes.get_int("axis", 0)
     wide = half_as_float(op, g)
-    summed = op.ScatterElements(
-        op.full(op.shape(x), 0, type_of(wide)), indices, wide, axis=axis, reduction="add"
-    )
+    zeros = op.full(op.shape(x), 0, type_of(wide))
+    summed = op.ScatterElements(zeros, indices, wide, axis=axis, reduction="add")
     return cast_like(op, summed, g), ZERO
 
 

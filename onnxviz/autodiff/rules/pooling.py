@@ -97,13 +97,13 @@ def _global_max_pool(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
 
 def _spread(op: Ops, node: ir.Node, g: ir.Value, win: Window) -> ir.Value:
     """S^T g: each window's number onto all inputs that it read."""
-    x = data(node)
+    x, (y, *_) = data(node), node.outputs
     # With ceil_mode, shape inference before opset 19 counts windows that lie in the padding alone.
     ceil = node.attributes.get_int("ceil_mode", 0) == 1
-    sizes = op.Shape(g, start=2) if ceil else op.shape(g, 2)
+    sizes = op.Shape(g, start=2) if ceil else op.shape(y, 2)
     # Channels do not mix, so they join the batch and one kernel of ones serves them all.
     planes = op.Reshape(g, op.Concat(op.ints(-1, 1), sizes, axis=0))
-    return op.reshape_like(transposed(op, planes, _ones(op, win, type_of(x)), win, (x, g)), x)
+    return op.reshape_like(transposed(op, planes, _ones(op, win, type_of(x)), win, (x, y)), x)
 
 
 def _odd_power(op: Ops, x: ir.Value, p: int) -> ir.Value:

@@ -157,6 +157,13 @@ for _axis in ("", "axis=0", "axis=1", "axis=-1"):
                 feeds={"a": np.random.default_rng(2).permutation(12).reshape(4, 3)},
             )
 
+add(
+    "Unique-inverse",
+    "double[4,3] a",
+    f'u, "", v = Unique(a) z = Gather(u, v) {FLATTENED}',
+    feeds={"a": np.random.default_rng(2).permutation(12).reshape(4, 3)},
+)
+
 for _axis in ("", "<axis=0>", "<axis=-2>"):
     add_symbolic(
         f"OneHot{_axis and '-' + _axis[1:-1]}-plain",

@@ -58,6 +58,11 @@ for _what, _attributes, _runs in (
             since=19,
             runs=_runs,
         )
+add(
+    "MaxPool-dilated-end-pads",
+    "double[1,2,6,8] a",
+    "y = MaxPool<kernel_shape=[2,2], strides=[2,2], dilations=[2,2], pads=[0,0,1,1]>(a)",
+)
 add("MaxPool-indices", "double[1,2,5,6] a", "y, where = MaxPool<kernel_shape=[3,2], strides=[2,2]>(a)")
 add(
     "MaxPool-column-major",

@@ -122,12 +122,19 @@ add_resize(
     "sizes=3,8",
     'mode="linear", antialias=1, axes=[3,2], keep_aspect_ratio_policy="not_larger"',
 )
+# 4 * 0.9 is again 4, and yet moved.
+add_resize(
+    "linear-policy-same-size",
+    "sizes=9,9",
+    'mode="linear", axes=[2,3], keep_aspect_ratio_policy="not_larger"',
+    x="[1,2,4,10]",
+)
 add_resize("nearest-policy-all-axes", "sizes=2,4,4,9", 'keep_aspect_ratio_policy="not_smaller"')
 add(
     "Resize-policy-computed",
     "double[1,2,4,5] a, int64[2] s",
     'y = Resize<mode="linear", axes=[3,2], keep_aspect_ratio_policy="not_larger">(a, "", "", s)',
-    feeds={"s": [7, 7]},
+    feeds={"s": [7, 8]},
 )
 
 _crop = 'coordinate_transformation_mode="tf_crop_and_resize", extrapolation_value=7.0'
