@@ -113,7 +113,7 @@ for _what, _size, _runs in (("same", "1,2,4,4", 18), ("larger", "1,2,5,6", NEVER
 add(
     "MaxUnpool-output-left-out",
     "double[1,1,2] a, int64[1,1,2] i",
-    'y = MaxUnpool<kernel_shape=[2], strides=[2]>(a, i, "")',
+    f'z = MaxUnpool<kernel_shape=[2], strides=[2]>(a, i, "") {FLATTENED}',
     feeds={"i": [[[1, 2]]]},
 )
 add(

@@ -134,7 +134,7 @@ add(
     "Resize-policy-computed",
     "double[1,2,4,5] a, int64[2] s",
     'y = Resize<mode="linear", axes=[3,2], keep_aspect_ratio_policy="not_larger">(a, "", "", s)',
-    feeds={"s": [7, 8]},
+    feeds={"s": [9, 6]},
 )
 
 _crop = 'coordinate_transformation_mode="tf_crop_and_resize", extrapolation_value=7.0'
