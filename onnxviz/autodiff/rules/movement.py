@@ -28,13 +28,12 @@ def _reshape(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
 def _dropout(op: Ops, node: ir.Node, g: ir.Value, _mask: Cotangent = None) -> Answers:
     """In training y = x mask / (1 - ratio), with the mask that the node itself has drawn."""
     ratio, training = (*node.inputs[1:], None, None)[:2]
-    zeros = [ZERO for _ in node.inputs[1:]]
     flag = constant_of(training)
     if training is None or (flag is not None and not flag.any()):
-        return g, *zeros
+        return g, *(ZERO for _ in node.inputs[1:])
     rate = cast_like(op, op.constant(np.array(0.5)) if ratio is None else ratio, g)
     kept = op.Where(produced(op, node, 1, ir.DataType.BOOL), op.Div(g, op.Sub(1, rate)), 0)
-    return kept if flag is not None else op.Where(training, kept, g), *zeros
+    return kept if flag is not None else op.Where(training, kept, g), None, ZERO
 
 
 @vjp("Transpose")
