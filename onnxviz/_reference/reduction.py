@@ -6,14 +6,6 @@ from onnx.reference.op_run import OpRun
 from onnxviz._reference.arrays import Array
 
 
-class GlobalLpPool(OpRun):
-    """onnx has none."""
-
-    def _run(self, x: Array, p: int) -> tuple[Array]:
-        spatial = tuple(range(2, x.ndim))
-        return ((np.abs(x) ** p).sum(axis=spatial, keepdims=True) ** (1 / p),)
-
-
 class ReduceLogSumExp(OpRun):
     """onnx's own is no number where all are -inf."""
 
@@ -26,4 +18,4 @@ class ReduceLogSumExp(OpRun):
         return (y if keepdims else y.squeeze(over),)
 
 
-OPERATORS = (GlobalLpPool, ReduceLogSumExp)
+OPERATORS = (ReduceLogSumExp,)

@@ -94,14 +94,10 @@ def test_graph_is_valid_where_the_runtime_has_no_kernel(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key",
-    [
-        next(cases(operator))
-        for operator in sorted(GRADIENT.by_type)
-        if CASES[next(cases(operator))].runs <= OPSETS[-1]
-    ],
+    "operator", sorted({key.split("-")[0] for key, case in CASES.items() if case.runs <= OPSETS[-1]})
 )
-def test_runtime_agrees_in_float16(key: str) -> None:
+def test_runtime_agrees_in_float16(operator: str) -> None:
+    key = next(key for key in cases(operator) if CASES[key].runs <= OPSETS[-1])
     case, opset = CASES[key], OPSETS[-1]
     exact = derivative(case, "double", opset)
     feeds = narrowed(with_cotangent(case, exact, opset), "float16")
@@ -282,22 +278,15 @@ def model_with_node_names(inputs: str, body: str) -> onnx.ModelProto:
     ("inputs", "body", "message"),
     [
         (
-            "double[2] a",
-            't = Constant<value=bool{1}>() y = Dropout(a, "", t)',
-            r"Dropout node 'the dropout' may be in training mode; export the model for inference",
-        ),
-        ("double[2] a, bool t", 'y = Dropout(a, "", t)', r"'the dropout' may be in training mode"),
-        (
-            "double[1,1,2,2] a, double[8] roi",
-            's = Constant<value_ints=[1,1,3,3]>() y = Resize<mode="linear", '
-            'coordinate_transformation_mode="tf_crop_and_resize">(a, roi, "", s)',
-            r"Resize with tf_crop_and_resize \(node 'the resize'\); use the numerical route",
+            "double a",
+            "x = Constant<value=double[2]{1,2}>() t = Constant<value=bool{1}>() y = Dropout(x, a, t)",
+            r"rule for Dropout \(node 'the dropout'\) has no gradient for its input 'a'",
         ),
         (
-            "double[1,1,2,4] a",
-            "s = Constant<value_ints=[3,3]>() y = Resize<axes=[2,3], "
-            'keep_aspect_ratio_policy="not_larger">(a, "", "", s)',
-            r"Resize with keep_aspect_ratio_policy \(node 'the resize'\); use the numerical route",
+            "double[8] a",
+            "x = Constant<value=double[1,1,2,2]{1,2,3,4}>() s = Constant<value_ints=[1,1,3,3]>() "
+            'y = Resize<mode="linear", coordinate_transformation_mode="tf_crop_and_resize">(x, a, "", s)',
+            r"rule for Resize \(node 'the resize'\) has no gradient for its input 'a'",
         ),
     ],
 )

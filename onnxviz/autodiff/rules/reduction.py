@@ -78,14 +78,6 @@ def _reduce_prod(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     return op.Mul(_kept(op, node, g), others), *_axes(node)
 
 
-@vjp("GlobalLpPool")
-def _global_lp_pool(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
-    """y = (sum of |x|^p)^(1/p): dy/dx = sign(x) (|x| / y)^(p - 1)."""
-    x, (y,) = data(node), node.outputs
-    steep = op.Pow(over_norm(op, op.Abs(x), y), node.attributes.get_int("p", 2) - 1)
-    return (op.Mul(g, op.Mul(op.Sign(x), steep)),)
-
-
 @vjp("CumSum")
 def _cum_sum(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     exclusive, reverse = (node.attributes.get_int(name, 0) for name in ("exclusive", "reverse"))

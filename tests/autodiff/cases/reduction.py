@@ -1,6 +1,6 @@
 """Reductions."""
 
-from autodiff.cases.table import FLATTENED, NEVER, add
+from autodiff.cases.table import FLATTENED, add
 
 # Reductions
 
@@ -91,19 +91,6 @@ for _what, _axes, _x in (("last", "1", _zeros), ("first", "0", _zeros), ("all", 
         f"x = Constant<value_ints=[{_axes}]>() y = ReduceProd(a, x)",
         feeds={"a": _x},
     )
-
-# Global pools
-
-for _p in (1, 2, 3):
-    add(f"GlobalLpPool-{_p}", "double[2,3,4,2] a", f"y = GlobalLpPool<p={_p}>(a)", runs=NEVER)
-    add(f"GlobalLpPool-{_p}-1d", "double[2,3,4] a", f"y = GlobalLpPool<p={_p}>(a)", runs=NEVER)
-add(
-    "GlobalLpPool-symbolic",
-    "double[N,3,H,W] a",
-    "y = GlobalLpPool(a)",
-    sizes={"N": 2, "H": 3, "W": 2},
-    runs=NEVER,
-)
 
 # Running sums and products, the latter with zeros too
 
