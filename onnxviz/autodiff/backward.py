@@ -11,6 +11,8 @@ from onnxviz.errors import UnsupportedOperator
 from onnxviz.graph.flow import affected, reads
 from onnxviz.graph.ops import Ops
 
+_UNSHAPED = ir.Value()
+
 
 class Backward(Ops):
     """`Ops` that writes a backward graph; it knows the rules in force and which values lead to a source."""
@@ -46,7 +48,9 @@ class Backward(Ops):
         """
         wanted = [value for value in dict.fromkeys(sources) if value in self.reached]
         known = dict(cotangents)
-        self.where(affected(nodes, wanted)).walk(nodes, known)
+        inner = self.where(affected(nodes, wanted))
+        inner.walk(nodes, known)
+        self.stopped += inner.stopped
         return {value: known.get(value, ZERO) for value in wanted}
 
     def walk(self, nodes: Sequence[ir.Node], cotangents: dict[ir.Value, ir.Value]) -> None:
@@ -56,7 +60,12 @@ class Backward(Ops):
             arriving = [cotangents.get(output) for output in node.outputs]
             if all(cotangent is None for cotangent in arriving):
                 continue
-            for value, answer in self._answers(node, arriving):
+            before = len(self.stopped)
+            answers = list(self._answers(node, arriving))
+            # Where a path ends inside a node, the node inside is to blame.
+            inside = [inner for _, inner in self.stopped[before:]]
+            del self.stopped[before:]
+            for value, answer in answers:
                 if value not in self.reached:
                     continue
                 if callable(answer):
@@ -67,15 +76,29 @@ class Backward(Ops):
                         f"gradient for its input {value.name!r}, which leads to what is asked for"
                     )
                 if answer is ZERO:
-                    self.stopped.append((value, node))
+                    self.stopped += [(value, blamed) for blamed in inside or [node]]
                     continue
                 if value in cotangents:
-                    answer = self.Add(cotangents[value], answer)
+                    answer = self.plus(cotangents[value], answer)
                 # A cotangent is shaped like its primal: no shape of the backward graph need be inferred.
                 answer.shape = value.shape
-                if answer.type is None or is_float(value):
+                if answer.type is None or is_float(value) and not isinstance(value.type, ir.OptionalType):
                     answer.type = value.type
                 cotangents[value] = answer
+
+    def plus(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        """The sum of two cotangents: of two sequences, element by element."""
+        if not isinstance(a.type, ir.SequenceType):
+            return self.Add(a, b)
+        elements = [self.placeholder(_UNSHAPED, s.type.elem_type) for s in (a, b)]
+        return self.SequenceMap(a, b, body=self.nested(elements, lambda op, x, y: [op.Add(x, y)]))
+
+    def zeros_like(self, value: ir.Value) -> ir.Value:
+        """Zeros of a value's type and shape: of a sequence, one that holds zeros."""
+        if not isinstance(value.type, ir.SequenceType):
+            return super().zeros_like(value)
+        element = self.placeholder(_UNSHAPED, value.type.elem_type)
+        return self.SequenceMap(value, body=self.nested([element], lambda op, x: [op.zeros_like(x)]))
 
     def _answers(
         self, node: ir.Node, arriving: Sequence[ir.Value | None]
