@@ -8,12 +8,13 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxviz.autodiff.backward import Backward, is_float
-from onnxviz.autodiff.rules.helpers import Cotangent, data, same_size
+from onnxviz.autodiff.rules.helpers import Cotangent, data
 from onnxviz.autodiff.ruleset import ZERO, Answer, vjp
+from onnxviz.graph.annotate import annotate_body
 from onnxviz.graph.expose import sweep
 from onnxviz.graph.flow import affected, captured, reads
 from onnxviz.graph.ops import Operand, constant_of
-from onnxviz.graph.replay import annotate, rerun
+from onnxviz.graph.replay import rerun
 
 Answers: TypeAlias = Mapping[ir.Value, Answer]
 Pairs: TypeAlias = Iterable[tuple[ir.Value, Answer | Cotangent]]
@@ -53,11 +54,7 @@ def _scan(op: Backward, node: ir.Node, *gs: Cotangent) -> Answers:
     body = _Body.of(node, states, lead=0)
     axes_in, ways_in = _of_scans(node, "input", states, len(body.initial))
     axes_out, ways_out = _of_scans(node, "output", states, len(body.outputs))
-    for j, (x, value) in enumerate(zip(body.inputs, body.initial, strict=True)):
-        shape = None if value.shape is None else list(value.shape)
-        if j >= states and shape is not None:
-            del shape[axes_in[j]]
-        _tell(x, value.type, shape)
+    annotate_body(node, op.opset_imports)
 
     def begin(inside: Backward) -> list[ir.Value]:
         return [inside.placeholder(x) for x in body.inputs]
@@ -80,8 +77,8 @@ def _scan(op: Backward, node: ir.Node, *gs: Cotangent) -> Answers:
         "num_scan_inputs": len(scans),
         "scan_input_axes": [*(axes_in[j] for j in scanned), *(axes_out[j] for j in arrived)],
         "scan_input_directions": [*(1 - ways_in[j] for j in scanned), *(1 - ways_out[j] for j in arrived)],
-        "scan_output_axes": [axes_in[j] for j in moved],
-        "scan_output_directions": [1 - ways_in[j] for j in moved],
+        "scan_output_axes": [axes_in[j] for j in moved] or None,
+        "scan_output_directions": [1 - ways_in[j] for j in moved] or None,
     }
     like = [*turn.like, *((body.initial[j], g) for j, g in moved.items())]
     made = _emit(op, "Scan", [*_start(op, turn, gs, body.initial), *scans], like, attributes)
@@ -99,7 +96,7 @@ def _loop(op: Backward, node: ir.Node, *gs: Cotangent) -> Answers:
     """
     (trips, going), graph = node.inputs[:2], node.attributes["body"].as_graph()
     body = _Body.of(node, len(node.inputs) - 2, lead=1)
-    _settle(body, op.opset_imports)
+    annotate_body(node, op.opset_imports)
     tapes = [ir.Value(type=ir.SequenceType(ir.TensorType(_dtype(x)))) for x in body.inputs]
     last, number, on = (op.placeholder(like) for like in (_INDEX, _INDEX, _FLAG))
 
@@ -166,7 +163,7 @@ class _Body:
         graph = node.attributes["body"].as_graph()
         initial = [value for value in node.inputs[2 * lead :] if value is not None]
         return cls(
-            graph, initial, graph.inputs[2 * lead :], graph.outputs[lead:], states, list(captured(node))
+            graph, initial, graph.inputs[2 * lead :], graph.outputs[lead:], states, list(dict.fromkeys(captured(node)))
         )
 
 
@@ -317,43 +314,6 @@ def _fill_tapes(
     like = [*((x, x) for x in body.inputs[: body.states]), (number, number), *((tape, tape) for tape in tapes)]
     made = _emit(op, "Loop", [*node.inputs, op.scalar(0), *empty], like, {"body": inside.graph})
     return made[body.states + 1 :], made[body.states], made[: body.states]
-
-
-def _settle(body: _Body, opset_imports: Mapping[str, int]) -> None:
-    """Say, in place, what is the same at every turn of a Loop in the shapes of what it carries.
-
-    They are those before the first turn; a size that another turn changes is not known.
-    """
-    nodes = list(body.graph)
-    unknown = [value for node in nodes for value in node.outputs if value.shape is None]
-    told = [x for x in body.inputs if x.shape is not None]
-    for x, value in zip(body.inputs, body.initial, strict=True):
-        _tell(x, value.type, value.shape)
-    while True:
-        for value in unknown:
-            value.shape = None
-        annotate(nodes, opset_imports)
-        wider = False
-        for x, y in zip(body.inputs, body.outputs, strict=False):
-            if x not in told and x.shape is not None and (shape := _common(x.shape, y.shape)) != x.shape:
-                x.shape, wider = shape, True
-        if not wider:
-            return
-
-
-def _common(a: ir.Shape, b: ir.Shape | None) -> ir.Shape | None:
-    """What two shapes agree on."""
-    if b is None or len(a) != len(b):
-        return None
-    return ir.Shape([m if same_size(m, n) else None for m, n in zip(a, b, strict=True)])
-
-
-def _tell(x: ir.Value, kind: ir.TypeProtocol | None, shape: ir.Shape | Sequence[Any] | None) -> None:
-    """Say, in place, the type and shape of a body's input where it does not say them itself."""
-    if x.type is None:
-        x.type = kind
-    if x.shape is None and shape is not None:
-        x.shape = ir.Shape(shape)
 
 
 def _of_scans(node: ir.Node, side: str, states: int, count: int) -> tuple[list[int], list[int]]:
