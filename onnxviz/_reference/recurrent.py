@@ -84,7 +84,7 @@ class _Weights:
         r: Array,
         b: Array,
         p: Array,
-        functions: Sequence[Callable[[Array], Array]],
+        functions: Sequence[Callable[..., Array]],
         attributes: dict[str, Any],
     ) -> None:
         self.w, self.r, self.p, self.functions, self.attributes = w, r, p, functions, attributes
@@ -123,20 +123,23 @@ class LSTM(_Recurrent):
         i = f(i + pi * c)
         forget = 1 - i if weights.attributes["input_forget"] else f(forget + pf * c)
         c = forget * c + i * g(new)
-        return f(o + po * c) * h(c), c
+        return f(o + po * c) * h(c, clip=False), c
 
 
-def _functions(defaults: Sequence[str], attributes: dict[str, Any]) -> list[Callable[[Array], Array]]:
-    """The activations; each takes the next alpha and beta that are given, where it has them."""
+def _functions(defaults: Sequence[str], attributes: dict[str, Any]) -> list[Callable[..., Array]]:
+    """The activations; each takes the next alpha and beta that are given, where it has them.
+
+    ONNX Runtime does not clip the cell of an LSTM, which is an input of an activation too.
+    """
     given: dict[str, Iterator[float]] = {
         name: iter(attributes[f"activation_{name}"] or ()) for name in ("alpha", "beta")
     }
     limit = attributes["clip"] or np.inf
 
-    def function(name: str) -> Callable[[Array], Array]:
+    def function(name: str) -> Callable[..., Array]:
         f, parameters = _ACTIVATIONS[name]
         numbers = [next(given[which], default) for which, default in parameters]
-        return lambda x: f(np.clip(x, -limit, limit), *numbers)
+        return lambda x, clip=True: f(np.clip(x, -limit, limit) if clip else x, *numbers)
 
     return [function(name) for name in attributes["activations"] or defaults]
 

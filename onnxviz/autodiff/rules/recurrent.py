@@ -8,7 +8,7 @@ import onnx_ir as ir
 from onnxviz.autodiff.ruleset import lowering
 from onnxviz.graph.ops import Ops
 
-Activation: TypeAlias = Callable[[Ops, ir.Value], ir.Value]
+Activation: TypeAlias = Callable[..., ir.Value]
 Step: TypeAlias = Callable[..., Sequence[ir.Value]]
 
 _ACTIVATIONS: dict[str, Callable[[Ops, ir.Value, float, float], ir.Value]] = {
@@ -81,7 +81,8 @@ def _lstm(op: Ops, node: ir.Node) -> Sequence[ir.Value]:
             forget = op.Sub(1, i) if coupled else f(op, _peep(op, forget, peep_f, cell))
             new = op.Add(op.Mul(forget, cell), op.Mul(i, g(op, c)))
             o = f(op, _peep(op, o, peep_o, new))
-            return [op.Mul(o, h(op, new)), new]
+            # The standard clips the input of every activation; ONNX Runtime does not clip the cell.
+            return [op.Mul(o, h(op, new, clip=0)), new]
 
         return step
 
@@ -161,7 +162,7 @@ def _activations(node: ir.Node, defaults: Sequence[str], ways: int) -> list[Acti
     def activation(name: str) -> Activation:
         alpha = next(alphas, _ALPHA[name]) if name in _ALPHA else 0
         beta = next(betas, _BETA[name]) if name in _BETA else 0
-        return lambda op, x: _ACTIVATIONS[name](op, op.Clip(x, -clip, clip) if clip else x, alpha, beta)
+        return lambda op, x, clip=clip: _ACTIVATIONS[name](op, op.Clip(x, -clip, clip) if clip else x, alpha, beta)
 
     return [activation(name) for name in names]
 
