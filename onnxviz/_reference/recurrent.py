@@ -45,10 +45,13 @@ class _Recurrent(OpRun):
         p: Array | None = None,
         **attributes: Any,
     ) -> tuple[Array, ...]:
-        ways = {"forward": [1], "reverse": [-1], "bidirectional": [1, -1]}[attributes["direction"] or "forward"]
+        ways = {"forward": [1], "reverse": [-1], "bidirectional": [1, -1]}[
+            attributes["direction"] or "forward"
+        ]
         batch_first = bool(attributes["layout"])
         if batch_first:
-            x, h, c = (value if value is None else np.swapaxes(value, 0, 1) for value in (x, h, c))
+            x = np.swapaxes(x, 0, 1)
+            h, c = (value if value is None else np.swapaxes(value, 0, 1) for value in (h, c))
         steps, batch, hidden = x.shape[0], x.shape[1], r.shape[-1]
         functions = _functions(self.activations_by_default * len(ways), attributes)
         y = np.zeros((steps, len(ways), batch, hidden), x.dtype)

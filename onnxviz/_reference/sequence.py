@@ -1,21 +1,37 @@
 """Control flow, sequences and optionals."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import onnx
+from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
-from onnx.reference.ops.op_loop import Loop as OnnxLoop
-from onnx.reference.ops.op_scan import Scan as OnnxScan
 
 from onnxviz._reference.arrays import Array, Ints
 
 Outer = dict[str, Any] | None
 
 
-class Loop(OnnxLoop):
-    """onnx's own joins the scan outputs along their first axis, and tells a sequence from none by its truth."""
+class _HasBody(OpRun):
+    """What runs a nested graph, which may read any value computed so far."""
 
-    def _run(  # type: ignore[override]
+    body: ReferenceEvaluator
+
+    def need_context(self) -> bool:
+        """Whether it wants the outer values."""
+        return True
+
+    def turn(self, context: Outer, given: Sequence[Any]) -> list[Any]:
+        """The outputs of the body."""
+        run: Callable[[dict[str, Any]], list[Any]] = getattr(self, "_run_body")  # noqa: B009
+        return run({**(context or {}), **dict(zip(self.body.input_names, given, strict=True))})
+
+
+class Loop(_HasBody):
+    """onnx's own joins the scan outputs along an axis of theirs."""
+
+    def _run(
         self,
         trips: Array | None,
         going: Array | None,
@@ -28,22 +44,21 @@ class Loop(OnnxLoop):
         number, on = 0, going is None or bool(going)
         state = list(carried)
         while on and (trips is None or number < int(np.reshape(trips, ()))):
-            given = [np.array(number), np.array(True), *state]
-            made = self._run_body({**(context or {}), **dict(zip(body.input_names, given, strict=True))})
+            made = self.turn(context, [np.array(number), np.array(True), *state])
             on, state = bool(made[0]), list(made[1 : 1 + count])
             for scan, item in zip(scans, made[1 + count :], strict=True):
                 scan.append(item)
             number += 1
-        return (*state, *(np.stack(scan) if scan else _empty(body, 1 + count + i) for i, scan in enumerate(scans)))
+        return (
+            *state,
+            *(np.stack(scan) if scan else _empty(body, 1 + count + i) for i, scan in enumerate(scans)),
+        )
 
 
-class Scan(OnnxScan):
+class Scan(_HasBody):
     """onnx's own scans forwards and along the first axis only."""
 
-    def __init__(self, onnx_node: Any, run_params: Any) -> None:
-        OpRun.__init__(self, onnx_node, run_params)
-
-    def _run(  # type: ignore[override]
+    def _run(
         self,
         *args: Array,
         context: Outer = None,
@@ -64,8 +79,7 @@ class Scan(OnnxScan):
         scans: list[list[Array]] = [[] for _ in range(outputs)]
         for step in range(len(rows[0])):
             items = [row[-1 - step if way else step] for row, way in zip(rows, ways_in, strict=True)]
-            given = dict(zip(body.input_names, [*state, *items], strict=True))
-            made = self._run_body({**(context or {}), **given})
+            made = self.turn(context, [*state, *items])
             state = list(made[:count])
             for scan, item in zip(scans, made[count:], strict=True):
                 scan.append(item)
@@ -78,22 +92,17 @@ class Scan(OnnxScan):
         )
 
 
-class SequenceMap(OpRun):
+class SequenceMap(_HasBody):
     """onnx's own hides the outer values from its body, and takes two inputs at most."""
-
-    def need_context(self) -> bool:
-        """Its body may read any value computed so far."""
-        return True
 
     def _run(
         self, sequence: list[Array], *more: Any, context: Outer = None, **_: Any
     ) -> tuple[list[Array], ...]:
-        names = self.body.input_names
-        made = []
-        for place, item in enumerate(sequence):
-            given = [item, *(x[place] if isinstance(x, list) else x for x in more)]
-            made.append(self._run_body({**(context or {}), **dict(zip(names, given, strict=True))}))
-        return tuple(list(column) for column in zip(*made, strict=True)) or tuple([] for _ in self.body.output_names)
+        rows = [
+            self.turn(context, [item, *(x[place] if isinstance(x, list) else x for x in more)])
+            for place, item in enumerate(sequence)
+        ]
+        return tuple([row[j] for row in rows] for j in range(len(self.body.output_names)))
 
 
 class SequenceInsert(OpRun):
@@ -106,7 +115,7 @@ class SequenceInsert(OpRun):
 
 
 class SplitToSequence(OpRun):
-    """onnx's own squeezes no negative axis rightly, and keeps views that later steps may change."""
+    """onnx's own takes no negative axis."""
 
     def _run(
         self, x: Array, split: Array | None = None, axis: int = 0, keepdims: int = 1
@@ -123,7 +132,7 @@ class SplitToSequence(OpRun):
 class Optional(OpRun):
     """onnx's own wraps what it holds."""
 
-    def _run(self, x: Any = None, type: Any = None) -> tuple[Any]:  # noqa: A002
+    def _run(self, x: Any = None, **_: Any) -> tuple[Any]:
         return (x,)
 
 
@@ -132,7 +141,6 @@ def _empty(body: Any, place: int) -> Array:
     info = body.proto_.graph.output[place] if hasattr(body.proto_, "graph") else body.proto_.output[place]
     kind = info.type.tensor_type
     sizes = [dim.dim_value for dim in kind.shape.dim]
-    import onnx
     return np.zeros([0, *sizes], onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
 
 

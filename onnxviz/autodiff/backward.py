@@ -11,8 +11,6 @@ from onnxviz.errors import UnsupportedOperator
 from onnxviz.graph.flow import affected, reads
 from onnxviz.graph.ops import Ops
 
-_UNSHAPED = ir.Value()
-
 
 class Backward(Ops):
     """`Ops` that writes a backward graph; it knows the rules in force and which values lead to a source."""
@@ -82,7 +80,7 @@ class Backward(Ops):
                     answer = self.plus(cotangents[value], answer)
                 # A cotangent is shaped like its primal: no shape of the backward graph need be inferred.
                 answer.shape = value.shape
-                if answer.type is None or is_float(value) and not isinstance(value.type, ir.OptionalType):
+                if answer.type is None or (is_float(value) and not isinstance(value.type, ir.OptionalType)):
                     answer.type = value.type
                 cotangents[value] = answer
 
@@ -90,15 +88,15 @@ class Backward(Ops):
         """The sum of two cotangents: of two sequences, element by element."""
         if not isinstance(a.type, ir.SequenceType):
             return self.Add(a, b)
-        elements = [self.placeholder(_UNSHAPED, s.type.elem_type) for s in (a, b)]
+        elements = [self.element(a), self.element(b)]
         return self.SequenceMap(a, b, body=self.nested(elements, lambda op, x, y: [op.Add(x, y)]))
 
     def zeros_like(self, value: ir.Value) -> ir.Value:
         """Zeros of a value's type and shape: of a sequence, one that holds zeros."""
         if not isinstance(value.type, ir.SequenceType):
             return super().zeros_like(value)
-        element = self.placeholder(_UNSHAPED, value.type.elem_type)
-        return self.SequenceMap(value, body=self.nested([element], lambda op, x: [op.zeros_like(x)]))
+        body = self.nested([self.element(value)], lambda op, x: [op.zeros_like(x)])
+        return self.SequenceMap(value, body=body)
 
     def _answers(
         self, node: ir.Node, arriving: Sequence[ir.Value | None]

@@ -28,7 +28,8 @@ def annotate_body(node: ir.Node, opset_imports: Mapping[str, int]) -> None:
     not known.
     """
     body, lead = node.attributes["body"].as_graph(), 2 if node.op_type == "Loop" else 0
-    nodes, inputs, initial = list(body), body.inputs[lead:], node.inputs[lead:]
+    nodes, inputs = list(body), body.inputs[lead:]
+    initial = [value for value in node.inputs[lead:] if value is not None]
     states = len(inputs) - node.attributes.get_int("num_scan_inputs", 0)
     guessed = [x.shape is None for x in inputs]
     unknown = [value for inner in nodes for value in inner.outputs if value.shape is None]
@@ -90,7 +91,9 @@ def _infer(nodes: Sequence[ir.Node], opset_imports: Mapping[str, int]) -> None:
         if value.name in known:
             ir.serde.deserialize_value_info_proto(known[value.name], value)
             # The inference makes up symbols, and the same ones for each model.
-            sizes = value.shape and [d if isinstance(d, int) or str(d) in symbols else None for d in value.shape]
+            sizes = value.shape and [
+                d if isinstance(d, int) or str(d) in symbols else None for d in value.shape
+            ]
             value.shape = None if sizes is None else ir.Shape(sizes)
 
 
@@ -106,8 +109,8 @@ def _look_inside(node: ir.Node, opset_imports: Mapping[str, int]) -> None:
         body, lead = node.attributes["body"].as_graph(), int(node.op_type == "Loop")
         made = [value.shape for value in body.outputs[lead:]]
         states = len(node.inputs) - 2 * lead - node.attributes.get_int("num_scan_inputs", 0)
-        for j, initial in enumerate(node.inputs[2 * lead :][:states]):
-            made[j] = _common(made[j], initial.shape)
+        for j, value in enumerate(node.inputs[2 * lead :][:states]):
+            made[j] = _common(made[j], None if value is None else value.shape)
         scans = node.attributes.get_ints("scan_output_axes", [0] * len(made))
         for j, axis in zip(range(states, len(made)), scans, strict=False):
             made[j] = _stacked(made[j], axis)

@@ -97,6 +97,7 @@ class Ops:
 
     def weight(self, value: ir.Value) -> ir.Value:
         """A weight of a nested graph as one of the whole graph."""
+        assert value.const_value is not None
         if value not in self._weights:
             self._weights[value] = self._root.initializer(value.const_value, self._name("weight"))
         return self._weights[value]
@@ -137,8 +138,13 @@ class Ops:
         return graph
 
     def placeholder(self, like: ir.Value, kind: ir.TypeProtocol | None = None) -> ir.Value:
-        """A value of the shape of another and of its type, or of the type `kind`: what a nested graph is fed."""
+        """What a nested graph is fed: a value of another's shape, and of its type or the type `kind`."""
         return ir.Value(name=self._name("input"), type=kind or like.type, shape=like.shape)
+
+    def element(self, sequence: ir.Value) -> ir.Value:
+        """A placeholder for an element of a sequence, of any shape."""
+        assert sequence.dtype is not None
+        return ir.Value(name=self._name("element"), type=ir.TensorType(sequence.dtype))
 
     def returned(self, values: Sequence[ir.Value]) -> list[ir.Value]:
         """Values as a nested graph may return them: each made inside, and each once."""

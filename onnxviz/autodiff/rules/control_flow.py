@@ -17,7 +17,8 @@ from onnxviz.graph.ops import Operand, constant_of
 from onnxviz.graph.replay import rerun
 
 Answers: TypeAlias = Mapping[ir.Value, Answer]
-Pairs: TypeAlias = Iterable[tuple[ir.Value, Answer | Cotangent]]
+Shaped: TypeAlias = tuple[ir.Value, ir.Value]
+"""What an output has the shape of, and what it has the type of."""
 
 _INDEX = ir.Value(type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape([]))
 _FLAG = ir.Value(type=ir.TensorType(ir.DataType.BOOL), shape=ir.Shape([]))
@@ -38,8 +39,8 @@ def _if(op: Backward, node: ir.Node, *gs: Cotangent) -> Answers:
     for inside, answers in branches.values():
         _close(inside, [_or_zeros(inside, answers[v], v, g) for v, g in moved.items()])
     graphs = {name: inside.graph for name, (inside, _) in branches.items()}
-    made = _emit(op, "If", [data(node)], list(moved.items()), graphs)
-    return {**dict.fromkeys(sources, ZERO), **dict(zip(moved, made, strict=True))}
+    like = list(moved.items())
+    return _answers(op, node, like, _emit(op, "If", [data(node)], like, graphs))
 
 
 @vjp("Scan")
@@ -82,8 +83,7 @@ def _scan(op: Backward, node: ir.Node, *gs: Cotangent) -> Answers:
     }
     like = [*turn.like, *((body.initial[j], g) for j, g in moved.items())]
     made = _emit(op, "Scan", [*_start(op, turn, gs, body.initial), *scans], like, attributes)
-    ended = [ZERO if link.ends else g for link, g in zip(turn.links, made, strict=False)]
-    return _answers(op, node, like, [*ended, *made[len(ended) :]])
+    return _answers(op, node, like, [*turn.ended(made), *made[len(turn.links) :]])
 
 
 @vjp("Loop")
@@ -135,11 +135,10 @@ def _loop(op: Backward, node: ir.Node, *gs: Cotangent) -> Answers:
     ir.convenience.replace_all_uses_with([last], [op.Sub(turns, 1)])
     inputs = [turns, None, *_start(op, turn, gs, ends)]
     made = _emit(op, "Loop", inputs, turn.like, {"body": turn.op.graph})
-    # Where no turn may run at all, what a turn would stop comes through.
-    number_of_turns = constant_of(trips) if counted else None
-    runs = number_of_turns is not None and bool(np.all(number_of_turns > 0))
-    ended = [ZERO if link.ends and runs else g for link, g in zip(turn.links, made, strict=True)]
-    return _answers(op, node, turn.like, ended)
+    # What a turn would stop comes through where there is none.
+    known = constant_of(trips) if counted else None
+    runs = known is not None and bool(np.all(known > 0))
+    return _answers(op, node, turn.like, turn.ended(made) if runs else made)
 
 
 @dataclass
@@ -163,7 +162,12 @@ class _Body:
         graph = node.attributes["body"].as_graph()
         initial = [value for value in node.inputs[2 * lead :] if value is not None]
         return cls(
-            graph, initial, graph.inputs[2 * lead :], graph.outputs[lead:], states, list(dict.fromkeys(captured(node)))
+            graph,
+            initial,
+            graph.inputs[2 * lead :],
+            graph.outputs[lead:],
+            states,
+            list(dict.fromkeys(captured(node))),
         )
 
 
@@ -196,9 +200,13 @@ class _Turn:
     links: Sequence[_Link]
 
     @property
-    def like(self) -> list[tuple[ir.Value, ir.Value]]:
+    def like(self) -> list[Shaped]:
         """For each link what has its shape, and what has its type."""
         return [(link.of, link.after) for link in self.links]
+
+    def ended(self, made: Sequence[ir.Value]) -> list[Answer]:
+        """What came of each link after the last turn: ZERO where it ends in the first."""
+        return [ZERO if link.ends else g for link, g in zip(self.links, made, strict=False)]
 
 
 def _walk_back(
@@ -213,57 +221,57 @@ def _walk_back(
     Carried are the cotangents of those states of floats that lead to a source and that one which arrives
     reaches, in this turn or a later one.
     """
-    sources = {value for value in body.captured if value in op.reached}
-    reached = sources | {x for x, value in zip(body.inputs, body.initial, strict=True) if value in op.reached}
-    states = [(x, y) for x, y in zip(body.inputs[: body.states], body.outputs, strict=False) if is_float(x)]
-    while True:
-        behind = affected(body.graph, reached)
-        more = {x for x, y in states if y in behind} - reached
-        if not more:
-            break
-        reached |= more
-    carried = {x for x, y in states if x in reached}
-    active = {j for j, x in enumerate(body.inputs[: body.states]) if gs[j] is not None and x in carried}
+    reached = _reached(op, body)
+    carried = [x in reached and is_float(x) for x in body.inputs[: body.states]]
+    active = {j for j, is_carried in enumerate(carried) if is_carried and gs[j] is not None}
     while True:
         inside = op.where(set(), ir.Graph([], [], nodes=[], name="body"))
         given = begin(inside)
         inputs = given[len(given) - len(body.inputs) :]
-        inside.reached = sources | {new for x, new in zip(body.inputs, inputs, strict=True) if x in reached}
+        stand_in = dict(zip(body.inputs, inputs, strict=True))
+        inside.reached = {stand_in.get(value, value) for value in reached}
         before = len(inside.nodes)
         outputs = rerun(inside, body.graph, dict(zip(body.graph.inputs, given, strict=True)))
-        nodes = inside.nodes[before:]
-        outputs = outputs[len(outputs) - len(body.outputs) :]
-        arriving = {
-            j: inside.placeholder(y) if j < body.states else arrive(inside, g, y)
-            for j, (y, g) in enumerate(zip(outputs, gs, strict=True))
-            if j in active or (j >= body.states and g is not None)
-        }
+        nodes, outputs = inside.nodes[before:], outputs[len(outputs) - len(body.outputs) :]
+        arriving = {j: inside.placeholder(outputs[j]) for j in sorted(active)}
+        for j, (y, g) in enumerate(zip(outputs, gs, strict=True)):
+            if j >= body.states and g is not None:
+                arriving[j] = arrive(inside, g, y)
         cotangents = _sums(inside, ((outputs[j], g) for j, g in arriving.items()))
-        answers = inside.pull_back(nodes, cotangents, [*inputs, *body.captured])
-        found = [answers.get(x, ZERO) for x in inputs]
-        more = {j for j, x in enumerate(body.inputs) if x in carried and found[j] is not ZERO} - active
+        found = inside.pull_back(nodes, cotangents, [*inputs, *body.captured])
+        answers = [found.get(x, ZERO) for x in inputs]
+        more = {j for j, is_carried in enumerate(carried) if is_carried and answers[j] is not ZERO} - active
         if not more:
             break
         _close(inside, [])
         active |= more
     op.stopped += inside.stopped
-    links = [
-        _Link(
-            body.initial[j], j, arriving[j], _or_zeros(inside, found[j], inputs[j], arriving[j]), found[j] is ZERO
-        )
-        for j in sorted(active)
-    ]
+    links = []
+    for j in sorted(active):
+        after = _or_zeros(inside, answers[j], inputs[j], arriving[j])
+        links.append(_Link(body.initial[j], j, arriving[j], after, ends=answers[j] is ZERO))
     for value in body.captured:
-        answer = answers.get(value, ZERO)
+        answer = found.get(value, ZERO)
         if isinstance(answer, ir.Value):
-            before = inside.placeholder(value, answer.type)
-            links.append(_Link(value, None, before, inside.plus(before, answer)))
-    return _Turn(inside, inputs, found, arriving, links)
+            total = inside.placeholder(value, answer.type)
+            links.append(_Link(value, None, total, inside.plus(total, answer)))
+    return _Turn(inside, inputs, answers, arriving, links)
 
 
-def _start(
-    op: Backward, turn: _Turn, gs: Sequence[Cotangent], ends: Sequence[ir.Value]
-) -> list[ir.Value]:
+def _reached(op: Backward, body: _Body) -> set[ir.Value]:
+    """What leads to a source, at the beginning of some turn."""
+    reached = {value for value in body.captured if value in op.reached}
+    reached |= {x for x, value in zip(body.inputs, body.initial, strict=True) if value in op.reached}
+    states = list(zip(body.inputs, body.outputs, strict=False))[: body.states]
+    while True:
+        behind = affected(body.graph, reached)
+        more = {x for x, y in states if y in behind} - reached
+        if not more:
+            return reached
+        reached |= more
+
+
+def _start(op: Backward, turn: _Turn, gs: Sequence[Cotangent], ends: Sequence[ir.Value]) -> list[ir.Value]:
     """What each link holds before the first turn back; `ends` are shaped like the states after the last."""
     return [
         _or_zeros(op, ZERO, link.of, link.before)
@@ -311,13 +319,17 @@ def _fill_tapes(
     empty = [op.emit("SequenceEmpty", [], {"dtype": int(_dtype(x))})[0] for x in items]
     for value, tape in zip(empty, tapes, strict=True):
         value.type = tape.type
-    like = [*((x, x) for x in body.inputs[: body.states]), (number, number), *((tape, tape) for tape in tapes)]
+    like = [
+        *((x, x) for x in body.inputs[: body.states]),
+        (number, number),
+        *((tape, tape) for tape in tapes),
+    ]
     made = _emit(op, "Loop", [*node.inputs, op.scalar(0), *empty], like, {"body": inside.graph})
     return made[body.states + 1 :], made[body.states], made[: body.states]
 
 
 def _of_scans(node: ir.Node, side: str, states: int, count: int) -> tuple[list[int], list[int]]:
-    """The axes and the directions of a Scan's inputs or outputs, by place; those of the states count for none."""
+    """The axes and the directions of a Scan's inputs or outputs, by place; the states have zeros."""
     default = [0] * (count - states)
     axes, ways = (node.attributes.get_ints(f"scan_{side}_{what}", default) for what in ("axes", "directions"))
     return [0] * states + list(axes), [0] * states + list(ways)
@@ -348,8 +360,8 @@ def _sequence_of(value: ir.Value) -> ir.SequenceType:
     return ir.SequenceType(ir.TensorType(_dtype(value)))
 
 
-def _sums(op: Backward, pairs: Pairs) -> dict[ir.Value, ir.Value]:
-    """The sum of what belongs to each value."""
+def _sums(op: Backward, pairs: Iterable[tuple[ir.Value, Answer]]) -> dict[ir.Value, ir.Value]:
+    """The sum of the cotangents of each value, which may be returned or captured more than once."""
     sums: dict[ir.Value, ir.Value] = {}
     for value, g in pairs:
         if isinstance(g, ir.Value):
@@ -357,8 +369,8 @@ def _sums(op: Backward, pairs: Pairs) -> dict[ir.Value, ir.Value]:
     return sums
 
 
-def _answers(op: Backward, node: ir.Node, like: Pairs, made: Iterable[Answer]) -> Answers:
-    """The answers for what a node reads: the sums of `made`, and ZERO for the rest."""
+def _answers(op: Backward, node: ir.Node, like: Sequence[Shaped], made: Sequence[Answer]) -> Answers:
+    """The answers for all that a node reads: `made`, and ZERO for the rest."""
     sums = _sums(op, zip((value for value, _ in like), made, strict=True))
     return {**dict.fromkeys(reads(node), ZERO), **sums}
 
@@ -380,7 +392,7 @@ def _emit(
     op: Backward,
     op_type: str,
     inputs: Sequence[Operand],
-    like: Sequence[tuple[ir.Value, ir.Value]],
+    like: Sequence[Shaped],
     attributes: Mapping[str, Any],
 ) -> list[ir.Value]:
     """Write a node whose outputs have the shapes and the types of `like`; none where it has no outputs."""

@@ -1,33 +1,30 @@
 """Recurrent layers, written as a Scan for each direction."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import onnx_ir as ir
 
+from onnxviz.autodiff.rules.helpers import data
 from onnxviz.autodiff.ruleset import lowering
 from onnxviz.graph.ops import Ops
 
 Activation: TypeAlias = Callable[..., ir.Value]
 Step: TypeAlias = Callable[..., Sequence[ir.Value]]
 
-_ACTIVATIONS: dict[str, Callable[[Ops, ir.Value, float, float], ir.Value]] = {
-    "relu": lambda op, x, a, b: op.Relu(x),
-    "tanh": lambda op, x, a, b: op.Tanh(x),
-    "sigmoid": lambda op, x, a, b: op.Sigmoid(x),
-    "softsign": lambda op, x, a, b: op.Softsign(x),
-    "softplus": lambda op, x, a, b: op.Softplus(x),
-    "leakyrelu": lambda op, x, a, b: op.LeakyRelu(x, alpha=a),
-    "thresholdedrelu": lambda op, x, a, b: op.ThresholdedRelu(x, alpha=a),
-    "elu": lambda op, x, a, b: op.Elu(x, alpha=a),
-    "affine": lambda op, x, a, b: op.Add(op.Mul(a, x), b),
-    "scaledtanh": lambda op, x, a, b: op.Mul(a, op.Tanh(op.Mul(b, x))),
-    "hardsigmoid": lambda op, x, a, b: op.HardSigmoid(x, alpha=a, beta=b),
+# What each activation takes of alpha and beta, and the defaults.
+_ACTIVATIONS: Mapping[str, Mapping[str, float]] = {
+    **{name: {} for name in ("Relu", "Tanh", "Sigmoid", "Softsign", "Softplus")},
+    "LeakyRelu": {"alpha": 0.01},
+    "ThresholdedRelu": {"alpha": 1.0},
+    "Elu": {"alpha": 1.0},
+    "HardSigmoid": {"alpha": 0.2, "beta": 0.5},
+    "Affine": {"alpha": 1.0, "beta": 0.0},
+    "ScaledTanh": {"alpha": 1.0, "beta": 1.0},
 }
 
-# The defaults of alpha and beta, for those that have them.
-_ALPHA = {"leakyrelu": 0.01, "thresholdedrelu": 1.0, "elu": 1.0, "affine": 1.0, "scaledtanh": 1.0, "hardsigmoid": 0.2}
-_BETA = {"affine": 0.0, "scaledtanh": 1.0, "hardsigmoid": 0.5}
+_WAYS = {"forward": [0], "reverse": [1], "bidirectional": [0, 1]}
 
 
 @lowering("RNN")
@@ -82,7 +79,7 @@ def _lstm(op: Ops, node: ir.Node) -> Sequence[ir.Value]:
             new = op.Add(op.Mul(forget, cell), op.Mul(i, g(op, c)))
             o = f(op, _peep(op, o, peep_o, new))
             # The standard clips the input of every activation; ONNX Runtime does not clip the cell.
-            return [op.Mul(o, h(op, new, clip=0)), new]
+            return [op.Mul(o, h(op, new, clip=False)), new]
 
         return step
 
@@ -93,34 +90,39 @@ def _recurrent(
     op: Ops, node: ir.Node, direction: Callable[..., Step], defaults: Sequence[str]
 ) -> Sequence[ir.Value]:
     """The outputs of a recurrent layer; `direction` makes the step of one direction from its weights."""
-    x, w, r, b, lengths, h0, c0, p = (*node.inputs, *[None] * 8)[:8]
-    ways = {"forward": [0], "reverse": [1], "bidirectional": [0, 1]}[
-        node.attributes.get_string("direction", "forward")
-    ]
+    x = data(node)
+    w, r, b, lengths, h0, c0, p = (*node.inputs[1:], *[None] * 5)[:7]
+    ways = _WAYS[node.attributes.get_string("direction", "forward")]
     batch_first = node.attributes.get_int("layout", 0)
     if batch_first:
-        x, h0, c0 = (value and op.Transpose(value, perm=[1, 0, 2]) for value in (x, h0, c0))
-    weights = zip(*(_each(op, value, len(ways)) for value in (w, r, b, p, h0, c0)), strict=True)
-    activations = iter(_activations(node, defaults, len(ways)))
+        x = op.Transpose(x, perm=[1, 0, 2])
+        h0, c0 = (value and op.Transpose(value, perm=[1, 0, 2]) for value in (h0, c0))
+    if h0 is None or (c0 is None and node.op_type == "LSTM"):
+        size = op.Concat(op.ints(len(ways)), op.Shape(x, start=1, end=2), op.Shape(r, start=2), axis=0)
+        zeros = op.full(size, 0, x.dtype or ir.DataType.FLOAT)
+        h0, c0 = h0 or zeros, c0 or zeros
+    initial = [h0, c0] if node.op_type == "LSTM" else [h0]
+    activations = _activations(node, defaults, len(ways))
     made = []
-    for way, (w, r, b, p, h0, c0) in zip(ways, weights, strict=True):
-        (w, r), (bw, br) = (op.Transpose(m, perm=[1, 0]) for m in (w, r)), _split(op, b, 2, 0)
-        step = direction(r, br, p, *(next(activations) for _ in defaults))
-        zeros = op.full(op.Concat(op.Shape(x, start=1, end=2), op.Shape(r, end=1), axis=0), 0, x.dtype)
-        states = [h0 or zeros] if node.op_type != "LSTM" else [h0 or zeros, c0 or zeros]
-        made.append(_scan(op, step, states, _affine(op, x, w, bw), lengths, way))
-    ys, *lasts = zip(*made, strict=True)
-    y = op.Concat(*(op.Unsqueeze(value, op.ints(1)) for value in ys), axis=1)
-    finals = [op.Concat(*(op.Unsqueeze(value, op.ints(0)) for value in last), axis=0) for last in lasts]
+    each = (_each(op, value, len(ways)) for value in (w, r, b, p, *initial))
+    for way, wd, rd, bd, pd, *states in zip(ways, *each, strict=True):
+        wt, rt = (op.Transpose(weight, perm=[1, 0]) for weight in (wd, rd))
+        bw, br = _split(op, bd, 2, 0)
+        step = direction(rt, br, pd, *(next(activations) for _ in defaults))
+        made.append(_scan(op, step, states, _affine(op, x, wt, bw), lengths, way))
+    y, *finals = (
+        _stacked(op, values, axis) for values, axis in zip(zip(*made, strict=True), (1, 0, 0), strict=False)
+    )
     if batch_first:
-        y, finals = op.Transpose(y, perm=[2, 0, 1, 3]), [op.Transpose(last, perm=[1, 0, 2]) for last in finals]
+        y = op.Transpose(y, perm=[2, 0, 1, 3])
+        finals = [op.Transpose(last, perm=[1, 0, 2]) for last in finals]
     return [y, *finals][: len(node.outputs)]
 
 
 def _scan(
     op: Ops, step: Step, states: Sequence[ir.Value], xs: ir.Value, lengths: ir.Value | None, way: int
 ) -> Sequence[ir.Value]:
-    """The hidden state at each step, then the last states; behind the length of a sequence nothing changes."""
+    """The hidden state at each step, then the last states; behind a sequence's end they do not change."""
     scanned = [xs]
     if lengths is not None:
         steps = op.Range(op.scalar(0), op.Squeeze(op.Shape(xs, start=0, end=1)), op.scalar(1))
@@ -152,19 +154,28 @@ def _scan(
     return [made[-1], *made[:-1]]
 
 
-def _activations(node: ir.Node, defaults: Sequence[str], ways: int) -> list[Activation]:
-    """The activations of all directions in turn; each that has an alpha or beta takes the next one given."""
-    names = [str(name).lower() for name in node.attributes.get_strings("activations", defaults * ways)]
-    alphas = iter(node.attributes.get_floats("activation_alpha", ()))
-    betas = iter(node.attributes.get_floats("activation_beta", ()))
+def _activations(node: ir.Node, defaults: Sequence[str], ways: int) -> Iterator[Activation]:
+    """The activations of each direction in turn; one that has an alpha or beta takes the next one given."""
+    given = {name: iter(node.attributes.get_floats(f"activation_{name}", ())) for name in ("alpha", "beta")}
     clip = node.attributes.get_float("clip", 0)
+    proper = {name.lower(): name for name in _ACTIVATIONS}
+    for name in node.attributes.get_strings("activations", [*defaults] * ways):
+        kind = proper[name.lower()]
+        numbers = {which: next(given[which], default) for which, default in _ACTIVATIONS[kind].items()}
+        yield partial(_activate, kind, numbers, clip)
 
-    def activation(name: str) -> Activation:
-        alpha = next(alphas, _ALPHA[name]) if name in _ALPHA else 0
-        beta = next(betas, _BETA[name]) if name in _BETA else 0
-        return lambda op, x, clip=clip: _ACTIVATIONS[name](op, op.Clip(x, -clip, clip) if clip else x, alpha, beta)
 
-    return [activation(name) for name in names]
+def _activate(
+    kind: str, numbers: Mapping[str, float], limit: float, op: Ops, x: ir.Value, clip: bool = True
+) -> ir.Value:
+    if limit and clip:
+        x = op.Clip(x, -limit, limit)
+    if kind == "Affine":
+        return op.Add(op.Mul(x, numbers["alpha"]), numbers["beta"])
+    if kind == "ScaledTanh":
+        return op.Mul(op.Tanh(op.Mul(x, numbers["beta"])), numbers["alpha"])
+    (y,) = op.emit(kind, [x], numbers)
+    return y
 
 
 def _affine(op: Ops, x: ir.Value, w: ir.Value, b: ir.Value | None) -> ir.Value:
@@ -182,6 +193,10 @@ def _each(op: Ops, value: ir.Value | None, ways: int) -> Sequence[ir.Value | Non
         return [None] * ways
     parts = _split(op, value, ways, 0) if ways > 1 else [value]
     return [op.Squeeze(part, op.ints(0)) for part in parts]
+
+
+def _stacked(op: Ops, values: Sequence[ir.Value], axis: int) -> ir.Value:
+    return op.Concat(*(op.Unsqueeze(value, op.ints(axis)) for value in values), axis=axis)
 
 
 def _split(op: Ops, value: ir.Value | None, parts: int, axis: int) -> Sequence[Any]:

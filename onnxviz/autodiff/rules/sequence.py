@@ -37,7 +37,7 @@ def _at(op: Backward, node: ir.Node, g: ir.Value) -> Answers:
 @vjp("SequenceInsert")
 def _insert(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     rest = node.inputs[2:]
-    place = _place_of_inserted(op, rest[0]) if rest else op.scalar(-1)
+    place = _place_of_inserted(op, *rest)
     return op.SequenceErase(g, place), op.SequenceAt(g, place), *(ZERO for _ in rest)
 
 
@@ -62,8 +62,7 @@ def _concat(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     s, axis = data(node), node.attributes.get_int("axis")
     if node.attributes.get_int("new_axis", 0):
         return (op.SplitToSequence(g, axis=axis, keepdims=0),)
-    element = op.placeholder(ir.Value(), s.type.elem_type)
-    sizes = op.nested([element], lambda op, x: [op.Shape(x, start=axis, end=axis + 1 or None)])
+    sizes = op.nested([op.element(s)], lambda op, x: [op.Shape(x, start=axis, end=axis + 1 or None)])
     each = op.SequenceMap(s, body=sizes)
     each.type = ir.SequenceType(ir.TensorType(ir.DataType.INT64))
     widths = op.ConcatFromSequence(each, axis=0)
@@ -73,14 +72,17 @@ def _concat(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
 def _from_the_front(op: Ops, node: ir.Node) -> ir.Value:
     """The place that a node names, counted from the front: a negative one means another when one is gone."""
     s, place = node.inputs
+    assert place is not None
     known = constant_of(place)
     if known is not None and known >= 0:
         return place
     return op.Mod(op.Cast(place, to=int(ir.DataType.INT64)), op.SequenceLength(s))
 
 
-def _place_of_inserted(op: Ops, place: ir.Value) -> ir.Value:
-    """Where an element is after it was inserted at `place`: -1 means before the last one, now the second last."""
+def _place_of_inserted(op: Ops, place: ir.Value | None = None) -> ir.Value:
+    """Where an element lies that was inserted at `place`: at -1, before the last, it is the second last."""
+    if place is None:
+        return op.scalar(-1)
     known = constant_of(place)
     if known is not None:
         return op.constant(np.where(known < 0, known - 1, known))
