@@ -138,9 +138,10 @@ def _functions(defaults: Sequence[str], attributes: dict[str, Any]) -> list[Call
         name: iter(attributes[f"activation_{name}"] or ()) for name in ("alpha", "beta")
     }
     limit = attributes["clip"] or np.inf
+    proper = {name.lower(): entry for name, entry in _ACTIVATIONS.items()}
 
     def function(name: str) -> Callable[..., Array]:
-        f, parameters = _ACTIVATIONS[name]
+        f, parameters = proper[name.lower()]
         numbers = [next(given[which], default) for which, default in parameters]
         return lambda x, clip=True: f(np.clip(x, -limit, limit) if clip else x, *numbers)
 

@@ -1,6 +1,6 @@
 """If, Scan and Loop."""
 
-from autodiff.cases.table import NEVER, add, add_symbolic
+from autodiff.cases.table import add, add_symbolic
 
 _TRUE = "on = Constant<value=bool{1}>()"
 _THREE = "n = Constant<value=int64{3}>()"
@@ -97,7 +97,8 @@ for _in, _out in ((1, 0), (0, 1), (-1, -1)):
     add(
         f"Scan-axes-{_in}{_out}",
         f"double[3] h, double{'[5,3]' if _in == 0 else '[3,5]'} xs, double[3] w",
-        f"last, y = Scan<num_scan_inputs=1, scan_input_axes=[{_in}], scan_output_axes=[{_out}], {_BODY}>(h, xs)",
+        f"last, y = Scan<num_scan_inputs=1, scan_input_axes=[{_in}], scan_output_axes=[{_out}], "
+        f"{_BODY}>(h, xs)",
     )
 add(
     "Scan-several",
@@ -124,7 +125,8 @@ add(
 add(
     "Scan-linear",
     "double[3] h, double[5,3] xs",
-    "y = Scan<num_scan_inputs=1, body = b (double[3] s, double[3] x) => (double[3] t) { t = Add(s, x) }>(h, xs)",
+    "y = Scan<num_scan_inputs=1, body = b (double[3] s, double[3] x) => (double[3] t) { t = Add(s, "
+    "x) }>(h, xs)",
 )
 add(
     "Scan-captured-alone",
@@ -149,7 +151,8 @@ add(
     "double[3] h, double[4,3] xs, double[3] w, bool k",
     f"last, y = Scan<num_scan_inputs=1, body = b (double[3] s, double[3] x) => (double[3] t, double[3] o) {{ "
     f"{_THREE} {_TRUE} v = Loop<body = lb (int64 i, bool c, double[3] m) => (bool c2, double[3] m2) {{ "
-    "c2 = Identity(c) mw = Mul(m, w) m2 = If<then_branch = t3 () => (double[3] u) { u1 = Tanh(mw) u = Add(u1, s) },"
+    "c2 = Identity(c) mw = Mul(m, w) m2 = If<then_branch = t3 () => (double[3] u) { u1 = Tanh(mw) u "
+    "= Add(u1, s) },"
     " else_branch = e3 () => (double[3] v3) { v1 = Exp(mw) v3 = Mul(v1, x) }>(k) }>(n, on, s) "
     "q = Add(v, x) t = Tanh(q) o = Mul(t, x) }>(h, xs)",
     feeds={"k": True},
@@ -176,7 +179,8 @@ add(
 add(
     "Loop-no-turn-that-stops",
     "double[3] h, int64 n",
-    'y = Loop<body = b (int64 i, bool c, double[3] s) => (bool d, double[3] t) { d = Identity(c) t = Round(s) }>(n, "", h)',
+    "y = Loop<body = b (int64 i, bool c, double[3] s) => (bool d, double[3] t) { d = Identity(c) t = "
+    'Round(s) }>(n, "", h)',
     feeds={"n": 0},
 )
 add(
@@ -188,7 +192,8 @@ add(
 add(
     "Loop-while-at-most",
     "double[3] h, double[3] w",
-    f"{_TRUE} {_THREE} last, y = Loop<body = b (int64 i, bool c, double[3] s) => (bool d, double[3] t, double[3] o) "
+    f"{_TRUE} {_THREE} last, y = Loop<body = b (int64 i, bool c, double[3] s) => (bool d, double[3] "
+    "t, double[3] o) "
     f"{{ {_TURN} o = Mul(t, s) one = Constant<value=int64{{1}}>() d = Less(i, one) }}>(n, on, h)",
 )
 add(
@@ -224,8 +229,10 @@ add(
 add(
     "Loop-nested-unknown-rank",
     "double[3] h, double[3] w",
-    f"{_THREE} {_TRUE} last, y = Loop<body = b (int64 i, bool c, double[] s) => (bool d, double[] t, double[] o) "
-    "{ d = Identity(c) t, os = Loop<body = b2 (int64 i2, bool c2, double[] s2) => (bool d2, double[] t2, double[] o2)"
+    f"{_THREE} {_TRUE} last, y = Loop<body = b (int64 i, bool c, double[] s) => (bool d, double[] t, "
+    "double[] o) "
+    "{ d = Identity(c) t, os = Loop<body = b2 (int64 i2, bool c2, double[] s2) => (bool d2, double[] "
+    "t2, double[] o2)"
     " { d2 = Identity(c2) v = Mul(s2, w) t2 = Add(v, s) o2 = Exp(t2) }>(n, on, s) "
     "o = ReduceSum<keepdims=0>(os) }>(n, on, h)",
 )
@@ -234,27 +241,31 @@ add(
     "double[3] h, double[5,3] table",
     f"{_THREE} {_TRUE} first = Constant<value=int64{{4}}>() y, last = Loop<body = b "
     "(int64 i, bool c, double[3] s, int64 word) => (bool d, double[3] t, int64 next) "
-    "{ d = Identity(c) e = Gather<axis=0>(table, word) v = Add(e, s) t = Tanh(v) next = Identity(i) }>(n, on, h, first)",
+    "{ d = Identity(c) e = Gather<axis=0>(table, word) v = Add(e, s) t = Tanh(v) next = Identity(i) "
+    "}>(n, on, h, first)",
 )
 add(
     "Loop-same-value-everywhere",
     "double[3] h",
     f"{_THREE} {_TRUE} y, last = Loop<body = b (int64 i, bool c, double[3] s, double[3] x) => "
-    "(bool d, double[3] t, double[3] x2) { d = Identity(c) r = Mul(x, h) t = Mul(s, r) x2 = Tanh(x) }>(n, on, h, h)",
+    "(bool d, double[3] t, double[3] x2) { d = Identity(c) r = Mul(x, h) t = Mul(s, r) x2 = Tanh(x) "
+    "}>(n, on, h, h)",
 )
 add(
     "Loop-passes-on",
     "double[3] h, double[3] w",
     f"{_THREE} {_TRUE} last, same, os = Loop<body = b (int64 i, bool c, double[3] s, double[3] x) => "
-    "(bool d, double[3] t, double[3] x, double[3] o) { d = Identity(c) t = Mul(s, x) o = Identity(t) }>(n, on, h, w) "
-    + _flat("last", "same", "os"),
+    "(bool d, double[3] t, double[3] x, double[3] o) { d = Identity(c) t = Mul(s, x) o = Identity(t) "
+    "}>(n, on, h, w) " + _flat("last", "same", "os"),
 )
 add(
     "Loop-if-by-turn",
     "double[3] h, double[3] w",
-    f"{_THREE} {_TRUE} one = Constant<value=int64{{1}}>() y = Loop<body = b (int64 i, bool c, double[3] s) => "
+    f"{_THREE} {_TRUE} one = Constant<value=int64{{1}}>() y = Loop<body = b (int64 i, bool c, "
+    "double[3] s) => "
     "(bool d, double[3] t) { d = Identity(c) r = Mul(s, w) k = Equal(i, one) t = If<then_branch = t2 () => "
-    "(double[3] u) { u1 = Tanh(r) u = Add(u1, h) }, else_branch = e2 () => (double[3] v) { v1 = Exp(r) v = Mul(v1, w) }"
+    "(double[3] u) { u1 = Tanh(r) u = Add(u1, h) }, else_branch = e2 () => (double[3] v) { v1 = "
+    "Exp(r) v = Mul(v1, w) }"
     ">(k) }>(n, on, h)",
 )
 add(

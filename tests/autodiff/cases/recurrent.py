@@ -44,7 +44,8 @@ def _layer(
     add(
         key,
         ", ".join(f"{shape} {name}" for name, shape in given.items()),
-        f"{', '.join(outputs)} = {kind}<{all_attributes}>({arguments}) flat = Constant<value_ints=[-1]>() {rows} "
+        f"{', '.join(outputs)} = {kind}<{all_attributes}>({arguments}) flat = "
+        f"Constant<value_ints=[-1]>() {rows} "
         f"y = Concat<axis=0>({', '.join(f'flat_{name}' for name in wanted)})",
         feeds={"l": lengths} if lengths else {},
         **more,

@@ -1,6 +1,6 @@
 """Sequences and optionals."""
 
-from autodiff.cases.table import add
+from autodiff.cases.table import FLATTENED, add
 
 _S = "s = SequenceConstruct(a, b, c)"
 _THREE = "double[3] a, double[2] b, double[4] c"
@@ -10,17 +10,20 @@ add("SequenceConstruct-joined", _THREE, f"t = SequenceConstruct(a, b, c, a) {_JO
 add(
     "SequenceConstruct-read-twice",
     _THREE,
-    f"t = SequenceConstruct(a, b, c) i = Constant<value=int64{{1}}>() e = SequenceAt(t, i) z = ConcatFromSequence<axis=0>(t) m = ReduceSum(e) y = Mul(z, m)",
+    "t = SequenceConstruct(a, b, c) i = Constant<value=int64{1}>() e = SequenceAt(t, i) z = "
+    "ConcatFromSequence<axis=0>(t) m = ReduceSum(e) y = Mul(z, m)",
 )
 add(
     "SequenceEmpty-filled",
     "double[3] a, double[2] b",
-    f"n = SequenceEmpty<dtype=DOUBLE>() m = SequenceInsert(n, a) t = SequenceInsert(m, b) {_JOINED}",
+    f"n = SequenceEmpty<dtype=DOUBLE>() m = SequenceInsert(n, a) t = SequenceInsert(m, b) "
+    f"z = ConcatFromSequence<axis=0>(t) {FLATTENED}",
 )
 add(
     "SequenceLength-counts",
     _THREE,
-    f"{_S} n = SequenceLength(s) f = Cast<to=DOUBLE>(n) t = SequenceErase(s) z = ConcatFromSequence<axis=0>(t) y = Mul(z, f)",
+    f"{_S} n = SequenceLength(s) f = Cast<to=DOUBLE>(n) t = SequenceErase(s) z = "
+    "ConcatFromSequence<axis=0>(t) y = Mul(z, f)",
 )
 
 for _i in (-3, -2, -1, 0, 1, 2):
@@ -58,13 +61,15 @@ for _axis in (0, 1, -1):
         add(
             f"SplitToSequence-{_kind}{_axis}",
             "double[4,4] a, double[4,4] b",
-            f"{_split} s = SplitToSequence<axis={_axis}>({_args}) i = Constant<value=int64{{1}}>() e = SequenceAt(s, i) "
+            f"{_split} s = SplitToSequence<axis={_axis}>({_args}) i = Constant<value=int64{{1}}>() e "
+            "= SequenceAt(s, i) "
             f"t = ConcatFromSequence<axis={_axis}>(s) m = ReduceSum(e) n = Mul(t, m) y = Mul(n, b)",
         )
     add(
         f"SplitToSequence-squeezed{_axis}",
         "double[4,3] a",
-        f"s = SplitToSequence<axis={_axis}, keepdims=0>(a) i = Constant<value=int64{{1}}>() e = SequenceAt(s, i) "
+        f"s = SplitToSequence<axis={_axis}, keepdims=0>(a) i = Constant<value=int64{{1}}>() e = "
+        "SequenceAt(s, i) "
         f"t = ConcatFromSequence<axis=0>(s) m = ReduceSum(e) y = Mul(t, m)",
     )
     add(
@@ -111,12 +116,14 @@ add("OptionalGetElement-of-tensor", "double[3] a", "e = OptionalGetElement(a) y 
 add(
     "OptionalGetElement-of-sequence",
     "double[3] a, double[2] b",
-    "s = SequenceConstruct(a, b) o = Optional(s) t = OptionalGetElement(o) z = ConcatFromSequence<axis=0>(t) y = Exp(z)",
+    "s = SequenceConstruct(a, b) o = Optional(s) t = OptionalGetElement(o) z = "
+    "ConcatFromSequence<axis=0>(t) y = Exp(z)",
 )
 add(
     "OptionalHasElement-asked",
     "double[3] a",
-    "o = Optional(a) h = OptionalHasElement(o) f = Cast<to=DOUBLE>(h) e = OptionalGetElement(o) y = Mul(e, f)",
+    "o = Optional(a) h = OptionalHasElement(o) f = Cast<to=DOUBLE>(h) e = OptionalGetElement(o) y = "
+    "Mul(e, f)",
 )
 add(
     "Optional-from-branches",
