@@ -20,6 +20,7 @@ class Backward(Ops):
         super().__init__(graph, prefix="gradient")
         self.rules, self.reached = rules, reached
         self.stopped: list[tuple[ir.Value, ir.Node]] = []
+        self._elements: dict[ir.Value, tuple[ir.Value, ir.Value]] = {}
 
     def under(self, rules: RuleSet) -> Self:
         """The same by other rules."""
@@ -88,8 +89,23 @@ class Backward(Ops):
         """The sum of two cotangents: of two sequences, element by element."""
         if not isinstance(a.type, ir.SequenceType):
             return self.Add(a, b)
+        if b in self._elements:
+            place, g = self._elements[b]
+            return self._replaced(a, place, self.Add(self.SequenceAt(a, place), g))
         elements = [self.element(a), self.element(b)]
         return self.SequenceMap(a, b, body=self.nested(elements, lambda op, x, y: [op.Add(x, y)]))
+
+    def at(self, sequence: ir.Value, place: ir.Value, g: ir.Value) -> ir.Value:
+        """The cotangent of a sequence of which the element at a place, from the front, has the cotangent `g`.
+
+        `plus` adds that one alone to another cotangent, so that a loop over a sequence takes linear time.
+        """
+        answer = self._replaced(self.zeros_like(sequence), place, g)
+        self._elements[answer] = place, g
+        return answer
+
+    def _replaced(self, sequence: ir.Value, place: ir.Value, element: ir.Value) -> ir.Value:
+        return self.SequenceInsert(self.SequenceErase(sequence, place), element, place)
 
     def zeros_like(self, value: ir.Value) -> ir.Value:
         """Zeros of a value's type and shape: of a sequence, one that holds zeros."""

@@ -29,9 +29,7 @@ def _construct(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
 
 @vjp("SequenceAt")
 def _at(op: Backward, node: ir.Node, g: ir.Value) -> Answers:
-    s, place = data(node), _from_the_front(op, node)
-    zeros = op.SequenceErase(op.zeros_like(s), place)
-    return op.SequenceInsert(zeros, g, place), ZERO
+    return op.at(data(node), _from_the_front(op, node), g), ZERO
 
 
 @vjp("SequenceInsert")
