@@ -108,7 +108,11 @@ class Backward(Ops):
         return self.SequenceInsert(self.SequenceErase(sequence, place), element, place)
 
     def zeros_like(self, value: ir.Value) -> ir.Value:
-        """Zeros of a value's type and shape: of a sequence, one that holds zeros."""
+        """Zeros of a value's type and shape; of an optional, of what it holds."""
+        if isinstance(value.type, ir.OptionalType):
+            held = self.OptionalGetElement(value)
+            held.type, held.shape = value.type.elem_type, value.shape
+            return self.zeros_like(held)
         if not isinstance(value.type, ir.SequenceType):
             return super().zeros_like(value)
         body = self.nested([self.element(value)], lambda op, x: [op.zeros_like(x)])

@@ -130,6 +130,16 @@ def test_operator_without_a_rule_inside_is_named(inputs: str, body: str) -> None
         gradient(named(inputs, body), of="y", wrt="a")
 
 
+def test_optional_that_a_loop_carries_is_refused() -> None:
+    body = (
+        f"{LOOP} o = Optional(a) q = Loop<body = b (int64 i, bool c, optional(double[3]) s) => "
+        "(bool d, optional(double[3]) t) { d = Identity(c) e = OptionalGetElement(s) f = Exp(e) "
+        "t = Optional(f) }>(n, on, o) y = OptionalGetElement(q)"
+    )
+    with pytest.raises(UnsupportedOperator, match="a loop carries the optional 's'"):
+        gradient(named("double[3] a", body), of="y", wrt="a")
+
+
 def test_odd_operator_beside_the_path_does_not_matter() -> None:
     body = loop(
         "t = Exp(s) z = my.domain.Odd(x)",

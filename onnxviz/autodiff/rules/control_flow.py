@@ -10,6 +10,7 @@ import onnx_ir as ir
 from onnxviz.autodiff.backward import Backward, is_float
 from onnxviz.autodiff.rules.helpers import Cotangent, data
 from onnxviz.autodiff.ruleset import ZERO, Answer, vjp
+from onnxviz.errors import UnsupportedOperator
 from onnxviz.graph.annotate import annotate_body
 from onnxviz.graph.expose import sweep
 from onnxviz.graph.flow import affected, captured, reads
@@ -223,6 +224,9 @@ def _walk_back(
     """
     reached = _reached(op, body)
     carried = [x in reached and is_float(x) for x in body.inputs[: body.states]]
+    for x, is_carried in zip(body.inputs, carried, strict=False):
+        if is_carried and isinstance(x.type, ir.OptionalType):
+            raise UnsupportedOperator(f"a loop carries the optional {x.name!r}, whose gradient may be absent")
     active = {j for j, is_carried in enumerate(carried) if is_carried and gs[j] is not None}
     while True:
         inside = op.where(set(), ir.Graph([], [], nodes=[], name="body"))

@@ -132,3 +132,10 @@ add(
     "(optional(double[3]) v) { b = Exp(a) v = Optional(b) }>(k) e = OptionalGetElement(o) y = Exp(e)",
     feeds={"k": False},
 )
+add(
+    "OptionalGetElement-in-a-branch",
+    "double[3] a, double[3] b, bool k",
+    "o = Optional(a) y = If<then_branch = t () => (double[3] u) { e = OptionalGetElement(o) u = Mul(e, b) }, "
+    "else_branch = e () => (double[3] v) { v = Exp(b) }>(k)",
+    feeds={"k": False},
+)
