@@ -185,9 +185,8 @@ def test_only_what_the_way_back_reads_is_saved(inputs: str, body: str, kept: lis
 
 
 def test_way_back_carries_only_what_is_reached() -> None:
-    body = loop(
-        "t = Tanh(s) z = Exp(x)", "double[3] s, double[3] x", "double[3] t, double[3] z", "a, b", "y, other"
-    )
+    turn, carried, after = "t = Tanh(s) z = Exp(x)", "double[3] s, double[3] x", "double[3] t, double[3] z"
+    body = f"{loop(turn, carried, after, 'a, b', 'p, q')} y = Add(p, q)"
     derived = gradient(model_of(Case("double[3] a, double[3] b", body)), of="y", wrt="a")
     back = [node for node in derived.ir_model.graph if node.op_type == "Loop"][-1]
     assert len(back.outputs) == 1

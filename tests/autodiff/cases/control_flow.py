@@ -70,6 +70,16 @@ add(
     feeds={"k": False},
 )
 
+add(
+    "If-holds-a-loop",
+    "double[3] a, double[3] b, bool k",
+    f"{_THREE} z = If<then_branch = t () => (double[] u) {{ "
+    "u = Loop<body = l (int64 i, bool c, double[] s) => "
+    '(bool d, double[] s2) { d = Identity(c) s2 = Mul(s, b) }>(n, "", a) }, '
+    "else_branch = e () => (double[] v) { v = Add(a, b) }>(k) w = Mul(z, b) y = Add(w, a)",
+    feeds={"k": True},
+)
+
 # Scan
 
 _STEP = "v = Mul(s, w) q = Add(v, x) t = Tanh(q) o = Mul(t, x)"
@@ -272,6 +282,7 @@ add(
     "Loop-carries-a-sequence",
     "double[3] h, double[3] w",
     f"{_THREE} {_TRUE} first = SequenceConstruct(h) s = Loop<body = b (int64 i, bool c, seq(double[3]) q) => "
-    "(bool d, seq(double[3]) r) { d = Identity(c) e = SequenceAt(q, i) u = Mul(e, w) v = Tanh(u) "
+    "(bool d, seq(double[3]) r) { d = Identity(c) end = Constant<value=int64{-1}>() "
+    "e = SequenceAt(q, end) u = Mul(e, w) v = Tanh(u) "
     "r = SequenceInsert(q, v) }>(n, on, first) z = ConcatFromSequence<axis=0>(s) y = Exp(z)",
 )

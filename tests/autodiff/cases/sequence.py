@@ -20,6 +20,12 @@ add(
     f"z = ConcatFromSequence<axis=0>(t) {FLATTENED}",
 )
 add(
+    "SequenceConstruct-joined-twice",
+    "double[3] a, double[3] b",
+    "t = SequenceConstruct(a, b) p = ConcatFromSequence<axis=0>(t) "
+    "q = ConcatFromSequence<axis=0>(t) y = Mul(p, q)",
+)
+add(
     "SequenceLength-counts",
     _THREE,
     f"{_S} n = SequenceLength(s) f = Cast<to=DOUBLE>(n) t = SequenceErase(s) z = "
