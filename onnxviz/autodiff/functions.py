@@ -9,8 +9,9 @@ import onnx.defs
 import onnx.inliner
 import onnx_ir as ir
 
+from onnxviz.graph.annotate import annotate, as_model
 from onnxviz.graph.flow import reads
-from onnxviz.graph.replay import annotate, as_model, replay
+from onnxviz.graph.replay import replay
 
 Body: TypeAlias = Callable[[Any, ir.Node], ir.Value | Sequence[ir.Value | None]]
 

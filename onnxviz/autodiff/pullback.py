@@ -10,8 +10,9 @@ from onnxviz.autodiff.rules.quantization import is_quantiser
 from onnxviz.autodiff.ruleset import GRADIENT, RuleSet, node_name
 from onnxviz.autodiff.variants import RULE_SETS, STRAIGHT_THROUGH
 from onnxviz.errors import DisconnectedError, SelectorError, ShapeError, did_you_mean
+from onnxviz.graph.annotate import annotate
 from onnxviz.graph.expose import prune
-from onnxviz.graph.flow import ancestors, dependents
+from onnxviz.graph.flow import ancestors, dependents, nested_graphs
 from onnxviz.graph.fold import fold_constants
 from onnxviz.graph.model import Derivative, Model, ModelLike, load
 from onnxviz.graph.normalise import with_shapes
@@ -56,6 +57,8 @@ def gradient(
         model.tensor(name)
     copy = model.ir_model.clone()
     graph = copy.graph
+    if any(True for node in graph for _ in nested_graphs(node)):
+        annotate(list(graph), graph.opset_imports)
     values = ir.convenience.create_value_mapping(graph, include_subgraphs=False)
     target = values[of]
     if not is_float(target):

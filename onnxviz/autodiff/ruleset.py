@@ -21,6 +21,7 @@ import onnx_ir as ir
 from onnxviz.autodiff.functions import Body, function_body, has_function_body, through
 from onnxviz.errors import UnsupportedOperator
 from onnxviz.graph.ops import Ops
+from onnxviz.graph.replay import REPLAYED
 
 
 class _Zero(Enum):
@@ -135,5 +136,6 @@ def operator_key(node: ir.Node) -> str:
 
 
 def node_name(node: ir.Node) -> str:
-    """What to call a node in a message: its name, else its first output's."""
+    """What to call a node in a message: its name, else its first output's; a copy has the original's."""
+    node = node.meta.get(REPLAYED, node)
     return node.name or (node.outputs[0].name if node.outputs else None) or node.op_type
