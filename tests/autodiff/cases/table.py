@@ -23,6 +23,7 @@ class Case:
     feeds: Mapping[str, object] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
     since: int = 18
+    until: int = 99  # the first opset that no longer knows this form
     runs: int = 18  # the first opset of which ONNX Runtime runs the gradient
 
 
