@@ -41,7 +41,7 @@ class DeformConv(OpRun):
         pads: Ints = None,
         strides: Ints = None,
     ) -> tuple[Array]:
-        kernel, outputs = w.shape[2:], offset.shape[2:]
+        kernel, outputs = kernel_shape or w.shape[2:], offset.shape[2:]
         rank, taps = len(kernel), math.prod(kernel)
         begin, _ = halves(pads, rank)
         stride, dilation = strides or [1] * rank, dilations or [1] * rank

@@ -25,6 +25,7 @@ class Case:
     since: int = 18
     until: int = 99  # the first opset that no longer knows this form
     runs: int = 18  # the first opset of which ONNX Runtime runs the gradient
+    forward: int = 99  # the first opset of which ONNX Runtime does not run the operator itself
 
 
 NEVER = 99  # ONNX Runtime has no kernel, or one that leaves the standard
