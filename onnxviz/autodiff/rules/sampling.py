@@ -121,7 +121,7 @@ def _roi_align(op: Ops, node: ir.Node) -> ir.Value:
     half_pixel = node.attributes.get_string("coordinate_transformation_mode", "half_pixel") == "half_pixel"
     corners = op.Mul(rois, node.attributes.get_float("spatial_scale", 1.0))
     corners = op.Sub(corners, 0.5) if half_pixel else corners
-    left, top, right, bottom = op.emit("Split", [corners], {"axis": 1, "num_outputs": 4}, outputs=4)
+    left, top, right, bottom = _split(op, corners, 1, 4)
     rows, columns = _samples(op, node, top, bottom, 2), _samples(op, node, left, right, 3)
     if node.attributes.get_string("mode", "avg") == "max":
         return _largest_sample(op, x, batch, rows, columns)
@@ -196,10 +196,10 @@ def _max_roi_pool(op: Ops, node: ir.Node) -> ir.Value:
     assert x is not None
     assert rois is not None
     assert rois.dtype is not None
-    batch, corners = op.emit("Split", [rois, op.ints(1, 4)], {"axis": 1}, outputs=2)
-    scaled = op.Mul(corners, node.attributes.get_float("spatial_scale", 1.0))
-    whole = op.Mul(op.Sign(scaled), op.Floor(op.Add(op.Abs(scaled), 0.5)))
-    left, top, right, bottom = op.emit("Split", [whole], {"axis": 1, "num_outputs": 4}, outputs=4)
+    batch, *corners = _split(op, rois, 1, 5)
+    scaled = [op.Mul(corner, node.attributes.get_float("spatial_scale", 1.0)) for corner in corners]
+    halves_up = [op.Floor(op.Add(op.Abs(corner), 0.5)) for corner in scaled]
+    left, top, right, bottom = map(op.Mul, map(op.Sign, scaled), halves_up)
     pixels, weights = [], []
     ends = (top, bottom), (left, right)
     for bins, (first, last), axis in zip(node.attributes.get_ints("pooled_shape"), ends, (2, 3), strict=True):
@@ -229,7 +229,7 @@ def _largest(
     number = _int64(op, op.Reshape(batch, op.ints(-1, 1, 1, 1, 1)))
     line = op.Add(op.Mul(number, height), _int64(op, row))
     places = op.Add(op.Mul(line, width), _int64(op, column))  # [region, bin, bin, row, column]
-    read = op.Gather(_rows_of_pixels(op, x), places, axis=0)
+    read = op.Gather(_rows_of_pixels(op, x, 2), places, axis=0)
     weighted = op.Mul(read, op.Unsqueeze(op.Mul(row_weight, column_weight), op.ints(5)))
     candidates = op.Reshape(weighted, op.Concat(op.ints(0, 0, 0, -1), op.shape(x, 1, 2), axis=0))
     first = op.GatherElements(candidates, op.ArgMax(candidates, axis=3), axis=3)
@@ -281,7 +281,7 @@ def _interpolate(
         strict=True,
     ):
         flat, weight = op.Add(flat, place), share if weight is None else op.Mul(weight, share)
-    read = op.Gather(_rows_of_pixels(op, x), op.Reshape(flat, op.ints(0, 0, -1)), axis=0)
+    read = op.Gather(_rows_of_pixels(op, x, len(order)), op.Reshape(flat, op.ints(0, 0, -1)), axis=0)
     assert weight is not None
     shares = cast_like(op, op.Reshape(weight, op.ints(0, 0, 1, -1)), x)
     return op.Transpose(op.Squeeze(op.MatMul(shares, read), op.ints(2)), perm=[0, 2, 1])
@@ -289,17 +289,22 @@ def _interpolate(
 
 def _along_own_axes(op: Ops, x: ir.Value, rank: int) -> list[ir.Value]:
     """[N, P, axis, k] as one value for each axis, its k laid along an axis of its own."""
-    parts = op.emit("Split", [x], {"axis": 2, "num_outputs": rank}, outputs=rank) if rank > 1 else [x]
     return [
         op.Reshape(part, op.ints(0, 0, *[1] * axis, -1, *[1] * (rank - 1 - axis)))
-        for axis, part in enumerate(parts)
+        for axis, part in enumerate(_split(op, x, 2, rank))
     ]
 
 
-def _rows_of_pixels(op: Ops, x: ir.Value) -> ir.Value:
+def _split(op: Ops, x: ir.Value, axis: int, count: int) -> Sequence[ir.Value]:
+    parts = op.emit("Split", [x], {"axis": axis, "num_outputs": count}, outputs=count)
+    for part in parts:
+        part.type = x.type
+    return parts
+
+
+def _rows_of_pixels(op: Ops, x: ir.Value, rank: int) -> ir.Value:
     """[N, C, ...] as one row of channels for each pixel of each picture."""
-    spatial = range(2, rank_of(x))
-    last = op.Transpose(x, perm=[0, *spatial, 1])
+    last = op.Transpose(x, perm=[0, *range(2, 2 + rank), 1])
     return op.Reshape(last, op.Concat(op.ints(-1), op.shape(x, 1, 2), axis=0))
 
 
