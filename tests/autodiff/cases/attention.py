@@ -52,45 +52,57 @@ for _what, _inputs, _attributes, _feeds, _more in (
     ),
 ):
     _names = ", ".join(one.split()[-1] for one in _inputs.split(", "))
+    _given = f"<{_attributes}>" if _attributes else ""
     _cast = "n = Cast<to=DOUBLE>(m) " if "float[" in _inputs else ""
     add(
         f"Attention-{_what}",
         _inputs,
-        f"{_cast}y = Attention<{_attributes}>({_names.replace('m', 'n') if _cast else _names})",
+        f"{_cast}y = Attention{_given}({_names.replace('m', 'n') if _cast else _names})",
         feeds=_feeds,
         **{"since": 23, **_more},
     )
 for _mode, _name in enumerate(("raw", "capped", "biased", "weights")):
+    _attributes = f"qk_matmul_output_mode={_mode}{', softcap=1.5' if _mode else ''}"
     add(
         f"Attention-shown-{_name}",
         f"{_Q}, {_SHARED}, double[3,4] m",
-        f"a, b, c, y = Attention<qk_matmul_output_mode={_mode}{', softcap=1.5' if _mode else ''}>(q, k, v, m)",
+        f"a, b, c, d = Attention<{_attributes}>(q, k, v, m) y = Concat<axis=3>(a, d)",
         since=23,
     )
-_PAST = "double[2,2,3,2] pk, double[2,2,3,3] pv"
-for _what, _inputs, _call, _since in (
-    ("past", f"{_Q}, {_SHARED}, {_PAST}", "y, b, c = Attention<is_causal=1>(q, k, v, , pk, pv)", 23),
-    ("past-key", f"{_Q}, {_SHARED}, {_PAST}", "b, y = Attention(q, k, v, , pk, pv)", 23),
-    ("past-value", f"{_Q}, {_SHARED}, {_PAST}", "b, c, y = Attention(q, k, v, , pk, pv)", 23),
-    ("past-bias", f"{_Q}, {_SHARED}, double[3,7] m, {_PAST}", "y, b, c = Attention(q, k, v, m, pk, pv)", 23),
-    ("past-short", f"{_Q}, {_SHARED}, double[3,5] m, {_PAST}", "y, b, c = Attention(q, k, v, m, pk, pv)", 24),
-    ("valid", f"{_Q}, {_SHARED}, int64[2] n", "y = Attention(q, k, v, , , , n)", 24),
-    ("valid-causal", f"{_Q}, {_SHARED}, int64[2] n", "y = Attention<is_causal=1>(q, k, v, , , , n)", 24),
-    ("window", f"{_Q}, {_SHARED}", "y = Attention<left_window_size=1, right_window_size=0>(q, k, v)", 25),
-    (
-        "window-left",
-        f"{_Q}, {_SHARED}, int64[2] n",
-        "y = Attention<left_window_size=1>(q, k, v, , , , n)",
-        25,
-    ),
-    (
-        "window-past",
-        f"{_Q}, {_SHARED}, {_PAST}",
-        "y, b, c = Attention<left_window_size=2>(q, k, v, , pk, pv)",
-        25,
-    ),
+_PAST = "double[2,2,3,2] x, double[2,2,3,3] z"
+_FLAT = "f = Constant<value_ints=[-1]>() g = Reshape(a, f) h = Reshape(b, f) i = Reshape(c, f)"
+for _what, _more, _call, _since in (
+    ("past", f", {_PAST}", "(q, k, v, , x, z)", 23),
+    ("past-causal", f", {_PAST}", "<is_causal=1>(q, k, v, , x, z)", 23),
+    ("past-bias", f", double[3,7] m, {_PAST}", "(q, k, v, m, x, z)", 23),
+    ("past-short", f", double[3,5] m, {_PAST}", "(q, k, v, m, x, z)", 24),
+    ("past-window", f", {_PAST}", "<left_window_size=2>(q, k, v, , x, z)", 25),
 ):
-    add(f"Attention-{_what}", _inputs, _call, feeds={"n": [4, 2]}, since=_since)
+    add(
+        f"Attention-{_what}",
+        f"{_Q}, {_SHARED}{_more}",
+        f"a, b, c = Attention{_call} {_FLAT} y = Concat<axis=0>(g, h, i)",
+        since=_since,
+    )
+for _what, _attributes, _since in (
+    ("valid", "is_causal=0", 24),
+    ("valid-causal", "is_causal=1", 24),
+    ("valid-window", "left_window_size=1", 25),
+):
+    add(
+        f"Attention-{_what}",
+        f"{_Q}, {_SHARED}, int64[2] n",
+        f"y = Attention<{_attributes}>(q, k, v, , , , n)",
+        feeds={"n": [4, 2]},
+        since=_since,
+    )
+add(
+    "Attention-window",
+    f"{_Q}, {_SHARED}",
+    "y = Attention<left_window_size=1, right_window_size=0>(q, k, v)",
+    since=25,
+)
+add("Attention-window-right", f"{_Q}, {_K}, {_V}", "y = Attention<right_window_size=1>(q, k, v)", since=25)
 
 _PLACES = np.array([[0, 2, 4], [3, 3, 1]])
 for _what, _inputs, _call in (
