@@ -52,8 +52,6 @@ def function_body(op: Any, node: ir.Node) -> Sequence[ir.Value | None]:
     """The node in the operators of its function body, as onnx's own inliner writes it."""
     model = as_model([node], op.opset_imports)
     model.graph.output.extend(ir.to_proto(y) for y in node.outputs if y.name)
-    # The inliner asks for the type of every input, and the name of one that is absent is empty.
-    model.graph.value_info.append(onnx.helper.make_tensor_value_info("", onnx.TensorProto.FLOAT, None))
     operator = (node.domain, node.op_type)
     body = ir.from_proto(
         onnx.inliner.inline_selected_functions(model, [operator], inline_schema_functions=True)
