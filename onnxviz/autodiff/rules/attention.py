@@ -64,11 +64,7 @@ def _rotary_embedding(op: Ops, node: ir.Node) -> ir.Value:
     packed = rank_of(x) == 3
     heads = op.Reshape(x, op.ints(0, 0, node.attributes.get_int("num_heads"), -1)) if packed else x
     turned = node.attributes.get_int("rotary_embedding_dim", 0)
-    axis, far, last = (
-        4 if node.attributes.get_int("interleaved", 0) else 3,
-        np.iinfo(np.int64).max,
-        op.ints(3),
-    )
+    axis, last = 4 if node.attributes.get_int("interleaved", 0) else 3, op.ints(3)
     moving = op.Slice(heads, op.ints(0), op.ints(turned), last) if turned else heads
     pairs = op.Reshape(moving, op.ints(0, 0, 0, -1, 2) if axis == 4 else op.ints(0, 0, 0, 2, -1))
     a, b = op.emit("Split", [pairs], {"axis": axis, "num_outputs": 2}, outputs=2)
@@ -79,7 +75,7 @@ def _rotary_embedding(op: Ops, node: ir.Node) -> ir.Value:
     real, imaginary = op.Sub(op.Mul(cos, a), op.Mul(sin, b)), op.Add(op.Mul(sin, a), op.Mul(cos, b))
     y = op.Reshape(op.Concat(real, imaginary, axis=axis), op.ints(0, 0, 0, -1))
     if turned:
-        y = op.Concat(y, op.Slice(heads, op.ints(turned), op.ints(far), last), axis=3)
+        y = op.Concat(y, op.Slice(heads, op.ints(turned), op.ints(np.iinfo(np.int64).max), last), axis=3)
     return op.reshape_like(y, x) if packed else y
 
 

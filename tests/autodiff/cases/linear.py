@@ -132,3 +132,9 @@ for _what, _inputs, _equation, _sizes in (
         f'y = Einsum<equation="{_equation}">({", ".join(o.split()[-1] for o in _inputs.split(", "))})',
         sizes=_sizes,
     )
+add(
+    "Einsum-ellipsis-ranks",
+    "double[6,5,2,3] a, double[5,3,4] b",
+    'y = Einsum<equation="...ij,...jk->...ik">(a, b)',
+    shape="6,5,2,4",
+)

@@ -55,15 +55,26 @@ for _what, _x, _attributes, _n in (
     )
 add("DFT-default-axis", "double[2,4,3,2] a", "y = DFT(a)", since=20)
 
-# ONNX infers the rank of y only where the signal's length is known.
+for _what, _a, _attributes, _rest, _shape in (
+    ("default", "double[2,10,1] a", "", "step", "2,1,6,2"),
+    ("symbolic-length", "double[N,M,1] a", "<onesided=0>", "step, , length", "N,F,4,2"),
+    ("symbolic-window", "double[N,M,1] a, double[L] w", "", "step, w", "N,F,K,2"),
+):
+    add(
+        f"STFT-{_what}",
+        _a,
+        f"step = Constant<value_int=2>() length = Constant<value_int=4>() y = STFT{_attributes}(a, {_rest})",
+        sizes={"N": 2, "M": 10, "L": 4} if "N" in _a else {},
+        shape=_shape,
+    )
 for _what, _x, _attributes, _rest in (
-    ("plain", "[2,9,1]", "onesided=0", ", step, , length"),
-    ("onesided", "[2,9,1]", "onesided=1", ", step, , length"),
-    ("complex", "[2,9,2]", "onesided=0", ", step, , length"),
-    ("symbolic", "[N,9,1]", "onesided=1", ", step, , length"),
-    ("window", "[2,9,1]", "onesided=1", ", step, w"),
-    ("window-length", "[2,9,1]", "onesided=1", ", step, w, length"),
-    ("window-symbolic", "[N,9,1]", "onesided=0", ", step, w"),
+    ("plain", "[2,10,1]", "onesided=0", ", step, , length"),
+    ("onesided", "[2,10,1]", "onesided=1", ", step, , length"),
+    ("complex", "[2,10,2]", "onesided=0", ", step, , length"),
+    ("symbolic", "[N,10,1]", "onesided=1", ", step, , length"),
+    ("window", "[2,10,1]", "onesided=1", ", step, w"),
+    ("window-length", "[2,10,1]", "onesided=1", ", step, w, length"),
+    ("window-symbolic", "[N,10,1]", "onesided=0", ", step, w"),
 ):
     add(
         f"STFT-{_what}",

@@ -25,6 +25,7 @@ class Case:
     since: int = 18
     until: int = 99  # the first opset that no longer knows this form
     runs: int = 18  # the first opset of which ONNX Runtime runs the gradient
+    shape: str = ""  # of y, where ONNX does not infer it
     forward: int = 99  # the first opset of which ONNX Runtime does not run the operator itself
 
 
@@ -40,7 +41,7 @@ NUMPY_TYPES = {"double": np.float64, "float": np.float32, "float16": np.float16}
 
 def model_of(case: Case, dtype: str = "double", opset: int = 18) -> onnx.ModelProto:
     """The case as a model, its floats of another type if asked for."""
-    text = f"m ({case.inputs}) => (double[] y) {{ {case.body} }}"
+    text = f"m ({case.inputs}) => (double[{case.shape}] y) {{ {case.body} }}"
     code = {"double": 11, "float": 1, "float16": 10}[dtype]
     text = re.sub(r"\bdouble\b", dtype, text).replace("DOUBLE", str(code))
     return onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": {opset}]> {text}')
