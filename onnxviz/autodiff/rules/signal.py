@@ -65,10 +65,14 @@ def transform(
     """The DFT of n numbers (by default of all) along `axis`; both are int64 of rank 0."""
     attributes = {"inverse": int(inverse), "onesided": onesided}
     if op.opset_imports[""] >= 20:
-        return op.DFT(x, n, axis, **attributes)
-    known = constant_of(axis)
-    assert known is not None
-    return op.DFT(x, n, axis=int(known), **attributes)
+        y = op.DFT(x, n, axis, **attributes)
+    else:
+        known = constant_of(axis)
+        assert known is not None
+        y = op.DFT(x, n, axis=int(known), **attributes)
+    if x.shape is not None:  # ONNX infers no rank where n is computed
+        y.shape = ir.Shape([None] * len(x.shape))
+    return y
 
 
 def _sides(op: Ops, n: ir.Value, axis: ir.Value, g: ir.Value) -> ir.Value:

@@ -75,7 +75,7 @@ for _what, _more, _call, _since in (
     ("past", f", {_PAST}", "(q, k, v, , x, z)", 23),
     ("past-causal", f", {_PAST}", "<is_causal=1>(q, k, v, , x, z)", 23),
     ("past-bias", f", double[3,7] m, {_PAST}", "(q, k, v, m, x, z)", 23),
-    ("past-short", f", double[3,5] m, {_PAST}", "(q, k, v, m, x, z)", 24),
+    ("past-short", f", double[3,4] m, {_PAST}", "(q, k, v, m, x, z)", 24),
     ("past-window", f", {_PAST}", "<left_window_size=2>(q, k, v, , x, z)", 25),
 ):
     add(
