@@ -1,4 +1,4 @@
-"""Attention and the embedding of positions."""
+"""Attention, the embedding of positions, and what stands in for attention along a sequence."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,8 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxviz.autodiff.rules.helpers import cast_like, same_size
-from onnxviz.autodiff.ruleset import lowering
+from onnxviz.autodiff.ruleset import lowering, node_name
+from onnxviz.errors import ShapeError
 from onnxviz.graph.ops import Ops, rank_of
 
 
@@ -161,3 +162,82 @@ def _softmax(op: Ops, node: ir.Node, scores: ir.Value, visible: ir.Value | None)
     weights = op.Softmax(op.Cast(scores, to=precision) if precision != own else scores, axis=-1)
     weights = op.Cast(weights, to=int(own)) if precision != own else weights
     return weights if visible is None else op.Where(visible, weights, 0)
+
+
+@lowering("LinearAttention")
+def _linear_attention(op: Ops, node: ir.Node) -> Sequence[ir.Value]:
+    """A Scan of S <- e^g S; v <- beta (v - k S); S <- S + k^T v; y = scale q S.
+
+    The queries of all heads that share a state are the rows of one matrix.
+    """
+    q, k, v, past, decay, beta = (*node.inputs, *[None] * 3)[:6]
+    assert q is not None
+    assert k is not None
+    assert v is not None
+    assert q.dtype is not None
+    half = q.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+    accumulates = ir.DataType.FLOAT if half else q.dtype
+    kv_heads, q_heads = (node.attributes.get_int(name) for name in ("kv_num_heads", "q_num_heads"))
+    layouts = (
+        (kv_heads, q_heads // kv_heads, -1),
+        (kv_heads, -1, 1),
+        (kv_heads, 1, -1),
+        (kv_heads, -1, 1),
+        (-1, 1, 1),
+    )
+    rows, column, row, gate, rate = (
+        x and _scanned(op, op.Cast(x, to=int(accumulates)) if half else x, layout)
+        for x, layout in zip((q, k, v, decay, beta), layouts, strict=True)
+    )
+    size = op.Div(op.shape(q, 2, 3), op.ints(q_heads))
+    scale = node.attributes.get_float("scale", 0.0) or op.Reciprocal(
+        op.Sqrt(op.Cast(size, to=int(accumulates)))
+    )
+    width = op.Div(op.shape(v, 2, 3), op.ints(kv_heads))
+    shape = op.Concat(op.shape(q, 0, 1), op.ints(kv_heads), size, width, axis=0)
+    start = op.full(shape, 0, accumulates) if past is None else op.Cast(past, to=int(accumulates))
+    scanned = [op.Mul(rows, scale), column, row, gate and op.Exp(gate), rate]
+    scanned = [x for x in scanned if x is not None]
+
+    def step(
+        op: Ops, state: ir.Value, q: ir.Value, k: ir.Value, v: ir.Value, *rest: ir.Value
+    ) -> Sequence[ir.Value]:
+        if decay is not None:
+            state = op.Mul(state, rest[0])
+        if beta is not None:
+            v = op.Mul(rest[-1], op.Sub(v, op.MatMul(op.Transpose(k, perm=[0, 1, 3, 2]), state)))
+        state = op.Add(state, op.MatMul(k, v))
+        return state, op.MatMul(q, state)
+
+    fed = [op.placeholder(x) for x in (start, *scanned)]
+    for value in fed:
+        value.shape = ir.Shape([None] * 4)
+    body = op.nested(fed, step)
+    final, read = op.emit(
+        "Scan", [start, *scanned], {"body": body, "num_scan_inputs": len(scanned)}, outputs=2
+    )
+    final.type = read.type = start.type
+    y = op.Reshape(op.Transpose(read, perm=[1, 0, 2, 3, 4]), op.ints(0, 0, -1))
+    return cast_like(op, y, q), cast_like(op, final, q if past is None else past)
+
+
+def _scanned(op: Ops, x: ir.Value, layout: tuple[int, ...]) -> ir.Value:
+    """[batch, length, ...] as [length, batch, *layout]."""
+    return op.Transpose(op.Reshape(x, op.ints(0, 0, *layout)), perm=[1, 0, 2, 3, 4])
+
+
+@lowering("CausalConvWithState")
+def _causal_conv_with_state(op: Ops, node: ir.Node) -> Sequence[ir.Value]:
+    """The convolution of what came before and x, each channel by itself."""
+    x, w, bias, past = (*node.inputs, None, None)[:4]
+    assert x is not None
+    assert w is not None
+    assert w.shape is not None
+    channels, _, size = w.shape
+    if not isinstance(channels, int) or not isinstance(size, int):
+        raise ShapeError(f"CausalConvWithState node {node_name(node)!r} has a kernel of unknown size")
+    padded = op.Pad(x, op.ints(0, 0, size - 1, 0, 0, 0)) if past is None else op.Concat(past, x, axis=2)
+    y = op.Conv(padded, w, bias, group=channels)
+    if node.attributes.get_string("activation", "none") != "none":
+        y = op.Mul(y, op.Sigmoid(y))
+    return y, op.Slice(padded, op.shape(x, 2, 3), op.ints(np.iinfo(np.int64).max), op.ints(2))

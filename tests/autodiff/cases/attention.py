@@ -1,7 +1,7 @@
-"""Attention and the embedding of positions."""
+"""Attention, the embedding of positions, and what stands in for attention along a sequence."""
 
 import numpy as np
-from autodiff.cases.table import add
+from autodiff.cases.table import NEVER, add
 
 _INF = float("inf")
 # What a query may see: a row that sees all, one that sees some, and one that sees nothing.
@@ -147,4 +147,51 @@ for _what, _inputs, _call in (
         feeds={"p": _PLACES},
         sizes={"N": 2, "H": 2, "L": 3} if "N" in _inputs else {},
         since=23,
+    )
+
+add(
+    "LinearAttention-symbolic",
+    "double[N,L,W] q, double[N,L,4] k, double[N,L,V] v, double[N,L,4] d, double[N,L,2] r",
+    "y = LinearAttention<q_num_heads=4, kv_num_heads=2>(q, k, v, , d, r)",
+    sizes={"N": 2, "L": 3, "W": 8, "V": 6},
+    since=27,
+    runs=NEVER,
+)
+_HEADS = "q_num_heads=4, kv_num_heads=2"
+for _what, _more, _call in (
+    ("linear", "", f'<{_HEADS}, update_rule="linear">(q, k, v)'),
+    ("gated", ", double[2,3,4] d", f'<{_HEADS}, update_rule="gated">(q, k, v, , d)'),
+    ("gated-heads", ", double[2,3,2] d", f'<{_HEADS}, update_rule="gated">(q, k, v, , d)'),
+    ("delta", ", double[2,3,2] r", f'<{_HEADS}, update_rule="delta">(q, k, v, , , r)'),
+    ("both", ", double[2,3,4] d, double[2,3,1] r", f"<{_HEADS}, scale=0.7>(q, k, v, , d, r)"),
+    ("past", ", double[2,2,2,3] s, double[2,3,4] d, double[2,3,2] r", f"<{_HEADS}>(q, k, v, s, d, r)"),
+):
+    add(
+        f"LinearAttention-{_what}",
+        f"double[2,3,8] q, double[2,3,4] k, double[2,3,6] v{_more}",
+        f"a, b = LinearAttention{_call} f = Constant<value_ints=[-1]>() "
+        "g = Reshape(a, f) h = Reshape(b, f) y = Concat<axis=0>(g, h)",
+        since=27,
+        runs=NEVER,
+    )
+for _what, _inputs, _call in (
+    ("plain", "double[2,2,5] a, double[2,1,3] w", "(a, w)"),
+    ("bias", "double[2,2,5] a, double[2,1,3] w, double[2] b", "(a, w, b)"),
+    ("past", "double[2,2,5] a, double[2,1,3] w, double[2,2,2] s", "(a, w, , s)"),
+    (
+        "silu",
+        "double[2,2,5] a, double[2,1,3] w, double[2] b, double[2,2,2] s",
+        '<activation="silu">(a, w, b, s)',
+    ),
+    ("swish", "double[2,2,5] a, double[2,1,3] w", '<activation="swish">(a, w)'),
+    ("short", "double[2,2,1] a, double[2,1,3] w", "(a, w)"),
+    ("symbolic", "double[N,2,L] a, double[2,1,3] w, double[N,2,2] s", "(a, w, , s)"),
+):
+    add(
+        f"CausalConvWithState-{_what}",
+        _inputs,
+        f"o, p = CausalConvWithState{_call} y = Concat<axis=2>(o, p)",
+        sizes={"N": 2, "L": 4} if "N" in _inputs else {},
+        since=27,
+        runs=NEVER,
     )
