@@ -176,26 +176,23 @@ def _linear_attention(op: Ops, node: ir.Node) -> Sequence[ir.Value]:
     assert v is not None
     assert q.dtype is not None
     half = q.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
-    accumulates = ir.DataType.FLOAT if half else q.dtype
+    wide = int(ir.DataType.FLOAT if half else q.dtype)
     kv_heads, q_heads = (node.attributes.get_int(name) for name in ("kv_num_heads", "q_num_heads"))
     layouts = (
-        (kv_heads, q_heads // kv_heads, -1),
-        (kv_heads, -1, 1),
-        (kv_heads, 1, -1),
-        (kv_heads, -1, 1),
-        (-1, 1, 1),
+        (q, (kv_heads, q_heads // kv_heads, -1)),
+        (k, (kv_heads, -1, 1)),
+        (v, (kv_heads, 1, -1)),
+        (decay, (kv_heads, -1, 1)),
+        (beta, (-1, 1, 1)),
     )
     rows, column, row, gate, rate = (
-        x and _scanned(op, op.Cast(x, to=int(accumulates)) if half else x, layout)
-        for x, layout in zip((q, k, v, decay, beta), layouts, strict=True)
+        x and _scanned(op, op.Cast(x, to=wide) if half else x, layout) for x, layout in layouts
     )
     size = op.Div(op.shape(q, 2, 3), op.ints(q_heads))
-    scale = node.attributes.get_float("scale", 0.0) or op.Reciprocal(
-        op.Sqrt(op.Cast(size, to=int(accumulates)))
-    )
+    scale = node.attributes.get_float("scale", 0.0) or op.Reciprocal(op.Sqrt(op.Cast(size, to=wide)))
     width = op.Div(op.shape(v, 2, 3), op.ints(kv_heads))
     shape = op.Concat(op.shape(q, 0, 1), op.ints(kv_heads), size, width, axis=0)
-    start = op.full(shape, 0, accumulates) if past is None else op.Cast(past, to=int(accumulates))
+    start = op.full(shape, 0, ir.DataType(wide)) if past is None else op.Cast(past, to=wide)
     scanned = [op.Mul(rows, scale), column, row, gate and op.Exp(gate), rate]
     scanned = [x for x in scanned if x is not None]
 
@@ -212,10 +209,8 @@ def _linear_attention(op: Ops, node: ir.Node) -> Sequence[ir.Value]:
     fed = [op.placeholder(x) for x in (start, *scanned)]
     for value in fed:
         value.shape = ir.Shape([None] * 4)
-    body = op.nested(fed, step)
-    final, read = op.emit(
-        "Scan", [start, *scanned], {"body": body, "num_scan_inputs": len(scanned)}, outputs=2
-    )
+    attributes = {"body": op.nested(fed, step), "num_scan_inputs": len(scanned)}
+    final, read = op.emit("Scan", [start, *scanned], attributes, outputs=2)
     final.type = read.type = start.type
     y = op.Reshape(op.Transpose(read, perm=[1, 0, 2, 3, 4]), op.ints(0, 0, -1))
     return cast_like(op, y, q), cast_like(op, final, q if past is None else past)

@@ -154,6 +154,7 @@ add(
     "double[N,L,W] q, double[N,L,4] k, double[N,L,V] v, double[N,L,4] d, double[N,L,2] r",
     "y = LinearAttention<q_num_heads=4, kv_num_heads=2>(q, k, v, , d, r)",
     sizes={"N": 2, "L": 3, "W": 8, "V": 6},
+    shape="N,L,Y",
     since=27,
     runs=NEVER,
 )
