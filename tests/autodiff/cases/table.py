@@ -23,8 +23,10 @@ class Case:
     feeds: Mapping[str, object] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
     since: int = 18
+    until: int = 99  # the first opset that no longer knows this form
     runs: int = 18  # the first opset of which ONNX Runtime runs the gradient
     shape: str = ""  # of y, where ONNX does not infer it
+    forward: int = 99  # the first opset of which ONNX Runtime does not run the operator itself
 
 
 NEVER = 99  # ONNX Runtime has no kernel, or one that leaves the standard
