@@ -12,7 +12,7 @@ from autodiff.cases.table import Case, cases, feeds_of, floats_of, model_of, new
 
 from onnxviz._reference.evaluator import run
 from onnxviz.autodiff.ruleset import GRADIENT
-from onnxviz.autodiff.variants import RULE_SETS
+from onnxviz.autodiff.variants import GRADIENTS
 from onnxviz.graph.model import load
 from onnxviz.testing import check_gradient
 
@@ -44,7 +44,7 @@ def versions(operator: str) -> Iterator[int]:
 
 
 SCHEMAS = [schema for schema in onnx.defs.get_all_schemas_with_history() if schema.domain == ""]
-OPERATORS = sorted({name for rules in RULE_SETS.values() for name in rules.by_type if "::" not in name})
+OPERATORS = sorted({name for rules in GRADIENTS for name in rules.by_type if "::" not in name})
 PAIRS = [(operator, opset) for operator in OPERATORS for opset in versions(operator)]
 
 
