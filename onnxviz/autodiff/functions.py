@@ -15,6 +15,8 @@ from onnxviz.graph.replay import replay
 
 Body: TypeAlias = Callable[[Any, ir.Node], ir.Value | Sequence[ir.Value | None]]
 
+_through: set[Callable[..., Any]] = set()
+
 
 def through(body: Body) -> Callable[..., Mapping[ir.Value, Any]]:
     """The rule of an operator that `body` writes in simpler operators: the walk goes back through those.
@@ -36,7 +38,13 @@ def through(body: Body) -> Callable[..., Mapping[ir.Value, Any]]:
         answers: Mapping[ir.Value, Any] = op.pull_back(written, arriving, list(reads(node)))
         return answers
 
+    _through.add(rule)
     return rule
+
+
+def is_through(rule: Callable[..., Any]) -> bool:
+    """Whether `through` made a rule: it answers by whichever rules are in force for the simpler operators."""
+    return rule in _through
 
 
 @cache
