@@ -3,6 +3,7 @@
 from onnxviz.autodiff.rules import (
     activation,
     attention,
+    constant,
     contrib,
     control_flow,
     convolution,
@@ -27,6 +28,7 @@ from onnxviz.autodiff.rules import (
 __all__ = [
     "activation",
     "attention",
+    "constant",
     "contrib",
     "control_flow",
     "convolution",
