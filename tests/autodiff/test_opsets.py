@@ -39,6 +39,9 @@ OLD_FORMS = {
         "r = Constant<value=float[0]{}>() s = Constant<value=float[4]{1,1,2,2}>() "
         'y = Resize<mode="cubic">(a, r, s)',
     ),
+    ("GroupNormalization", 18): Case(
+        "double[2,4,3] a, double[2] s, double[2] b", "y = GroupNormalization<num_groups=2>(a, s, b)"
+    ),
     ("Slice", 7): Case("double[4,5] a", "y = Slice<starts=[1,-3], ends=[3,9], axes=[0,1]>(a)"),
     ("Split", 7): Case("double[5,2] a", "b, c = Split<split=[2,3]>(a) d = Exp(b) y = Concat<axis=0>(d, c)"),
     ("Split", 11): Case("double[5,2] a", "b, c = Split<split=[2,3]>(a) d = Exp(b) y = Concat<axis=0>(d, c)"),
