@@ -73,7 +73,7 @@ class Backward(Ops):
                     answer = self.Add(cotangents[value], answer)
                 # A cotangent is shaped like its primal: no shape of the backward graph need be inferred.
                 answer.shape = value.shape
-                if answer.type is None or is_float(value):
+                if answer.type is None or _is_computed(value):
                     answer.type = value.type
                 cotangents[value] = answer
 
@@ -90,3 +90,8 @@ class Backward(Ops):
 def is_float(value: ir.Value) -> bool:
     """Whether a value holds floats (bfloat16 and the smaller ones are floats too)."""
     return value.dtype is not None and value.dtype.is_floating_point()
+
+
+def _is_computed(value: ir.Value) -> bool:
+    """Whether a value holds floats that are computed with; the smallest only stand for others, as integers do."""
+    return is_float(value) and value.dtype is not None and value.dtype.bitwidth >= 16

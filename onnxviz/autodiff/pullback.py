@@ -16,6 +16,7 @@ from onnxviz.graph.fold import fold_constants
 from onnxviz.graph.model import Derivative, Model, ModelLike, load
 from onnxviz.graph.normalise import with_shapes
 
+_COMPUTES_ON_INTEGERS = ("ConvInteger", "MatMulInteger", "Shape", "Size")
 _MAKES_FLOATS = ("Cast", "CastLike", "DequantizeLinear", "Gather", "GatherElements", "GatherND")
 
 
@@ -140,11 +141,13 @@ def _differentiable(source: ir.Value, target: ir.Value) -> ir.Value:
     seen = set(pending)
     while pending:
         for node in pending.pop().consumers():
+            if is_quantiser(node) or node.op_type in _COMPUTES_ON_INTEGERS:
+                continue
             for value in node.outputs:
                 if value not in needed or value in seen or value.dtype == ir.DataType.BOOL:
                     continue
                 seen.add(value)
-                if not is_float(value) and node.op_type not in ("Shape", "Size"):
+                if not is_float(value):
                     pending.append(value)
                 elif node.op_type in _MAKES_FLOATS:
                     first[value] = None

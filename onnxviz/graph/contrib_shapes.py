@@ -1,0 +1,207 @@
+"""ONNX's shape inference for graphs that hold operators of ONNX Runtime's own, of which onnx knows nothing.
+
+Each gives way to a standard operator whose output has the same type and shape, while shapes are inferred.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeAlias
+
+import onnx
+import onnx.defs
+import onnx.shape_inference
+
+StandIn: TypeAlias = Callable[[onnx.NodeProto], Sequence[onnx.NodeProto]]
+
+
+def infer_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the types and shapes that can be told; small integer tensors are followed.
+
+    Raises:
+        InferenceError: The graph contradicts itself.
+    """
+    originals: dict[str, onnx.NodeProto] = {}
+    shadow = onnx.ModelProto()
+    shadow.CopyFrom(proto)
+    _replace(shadow.graph, originals)
+    inferred = onnx.shape_inference.infer_shapes(shadow if originals else proto, data_prop=True)
+    if originals:
+        _restore(inferred.graph, originals)
+    return inferred
+
+
+def _replace(graph: onnx.GraphProto, originals: dict[str, onnx.NodeProto]) -> None:
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                _replace(attribute.g, originals)
+        find = _STAND_INS.get(node.op_type) if _is_foreign(node) else None
+        stand_ins = find(node) if find is not None else []
+        if stand_ins:
+            originals[node.output[0]] = node
+        nodes += stand_ins or [node]
+    _set_nodes(graph, nodes)
+
+
+def _restore(graph: onnx.GraphProto, originals: Mapping[str, onnx.NodeProto]) -> None:
+    nodes = []
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                _restore(attribute.g, originals)
+        if not node.name.startswith(_HELPS):
+            nodes.append(originals.get(node.output[0], node))
+    _set_nodes(graph, nodes)
+    told = [value for value in graph.value_info if not value.name.startswith(_HELPS)]
+    del graph.value_info[:]
+    graph.value_info.extend(told)
+
+
+def _set_nodes(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> None:
+    copies = onnx.GraphProto(node=nodes)
+    del graph.node[:]
+    graph.node.MergeFrom(copies.node)
+
+
+def _is_foreign(node: onnx.NodeProto) -> bool:
+    return node.domain == "com.microsoft" or (not node.domain and not onnx.defs.has(node.op_type))
+
+
+_HELPS = "onnxviz stand-in/"  # begins the names of what a stand-in takes beside its last node
+
+
+def _like(op_type: str, *places: int, typed: int | None = None, **attributes: object) -> StandIn:
+    """An operator on some of the node's inputs; its output is cast to the type of the input at `typed`."""
+
+    def stand_ins(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
+        inputs = [node.input[place] for place in places if place < len(node.input)]
+        chain = [(op_type, inputs, attributes)]
+        if typed is not None:
+            chain.append(("CastLike", [node.input[typed]], {}))
+        return _chained(node, chain)
+
+    return stand_ins
+
+
+def _spatial(op_type: str, *places: int, last: bool | None = None) -> StandIn:
+    """The same for one with places, whose channels may lie on the last axis."""
+
+    def stand_ins(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
+        said = {attribute.name: attribute for attribute in node.attribute}
+        inputs = [node.input[place] for place in places]
+        if not (last if last is not None else "channels_last" in said and said["channels_last"].i):
+            return _chained(node, [(op_type, inputs, {})])
+        rank = 2 + (len(said["kernel_shape"].ints) if "kernel_shape" in said else 2)
+        data, *weights = inputs
+        first, back = [0, rank - 1, *range(1, rank - 1)], [0, *range(2, rank), 1]
+        return _chained(
+            node, [("Transpose", [data], {"perm": first}), (op_type, weights, {}), ("Transpose", [], {"perm": back})]
+        )
+
+    return stand_ins
+
+
+def _chained(
+    node: onnx.NodeProto, chain: Sequence[tuple[str, Sequence[str], Mapping[str, object]]]
+) -> Sequence[onnx.NodeProto]:
+    """Operators of which each reads the one before it; the last makes the node's output."""
+    nodes: list[onnx.NodeProto] = []
+    for op_type, inputs, attributes in chain:
+        ends = len(nodes) == len(chain) - 1
+        output = node.output[0] if ends else f"{_HELPS}{node.output[0]}/{len(nodes)}"
+        read = [*(nodes[-1].output if nodes else []), *inputs]
+        made = onnx.helper.make_node(op_type, read, [output], "" if ends else output, **attributes)
+        known = onnx.defs.get_schema(op_type).attributes
+        given = {attribute.name for attribute in made.attribute}
+        made.attribute.extend(a for a in node.attribute if a.name in known and a.name not in given)
+        nodes.append(made)
+    return nodes
+
+
+def _unless(attribute: str, stand_in: StandIn) -> StandIn:
+    """No stand-in for a node that has the attribute: what it makes stays unknown."""
+    return lambda node: [] if any(a.name == attribute for a in node.attribute) else stand_in(node)
+
+
+def _concat(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
+    return _like("Concat", *range(2, len(node.input), 3))(node)
+
+
+def _sum_beside(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
+    """The norms of a sum give the sum itself as their fourth output."""
+    sums = [name for name in node.output[3:4] if name]
+    extra = [onnx.helper.make_node("Identity", node.input[:1], [name], _HELPS + name) for name in sums]
+    return [*_like("Identity", 0)(node), *extra]
+
+
+def _matmul(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
+    said = {a.name: a.i for a in node.attribute}
+    if said.get("transBatchA") or said.get("transBatchB"):
+        return []
+    if not said.get("transA") and not said.get("transB"):
+        return _like("MatMul", 0, 1)(node)
+    a, b = "ji" if said.get("transA") else "ij", "kj" if said.get("transB") else "jk"
+    return _like("Einsum", 0, 1, equation=f"...{a},...{b}->...ik")(node)
+
+
+def _gemm(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
+    quantised = len(node.input) > 7 and node.input[7]
+    return _like("Gemm", 0, 3, typed=None if quantised else 1)(node)
+
+
+def _matmul_n_bits(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
+    size = {a.name: a.i for a in node.attribute}
+    weight = f"{_HELPS}{node.output[0]}/weight"
+    sizes = onnx.helper.make_node("Constant", [], [f"{weight}/sizes"], weight, value_ints=[size["K"], size["N"]])
+    zeros = onnx.helper.make_node("ConstantOfShape", sizes.output, [weight], weight)
+    return [sizes, zeros, *_chained(node, [("MatMul", [node.input[0], weight], {})])]
+
+
+def _reduce_mean(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
+    name = f"{_HELPS}{node.output[0]}/axes"
+    axes = [onnx.helper.make_node("Constant", [], [name], name, value_ints=a.ints) for a in node.attribute if a.name == "axes"]
+    return [*axes, *_chained(node, [("ReduceMean", [node.input[0], *(a.output[0] for a in axes)], {})])]
+
+
+def _attended(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
+    """[B,S,D] queries and [B,L,V] values make [B,S,V]."""
+    separate = len(node.input) > 2 and node.input[2]
+    return _like("Einsum", 0, 2, equation="bsd,blv->bsv")(node) if separate else []
+
+
+_STAND_INS: Mapping[str, StandIn] = {
+    **dict.fromkeys(("BiasAdd", "BiasGelu", "FastGelu", "Gelu", "QuickGelu"), _like("Identity", 0)),
+    **dict.fromkeys(("BiasDropout", "BiasSoftmax", "GroupNorm", "RotaryEmbedding"), _like("Identity", 0)),
+    **dict.fromkeys(("Inverse", "SimplifiedLayerNormalization", "Trilu"), _like("Identity", 0)),
+    **dict.fromkeys(("SkipLayerNormalization", "SkipSimplifiedLayerNormalization"), _sum_beside),
+    "Attention": _unless("qkv_hidden_sizes", _like("Identity", 0)),
+    "BiasSplitGelu": lambda node: _chained(node, [("Split", [node.input[0]], {"axis": -1, "num_outputs": 2})]),
+    "DequantizeLinear": _like("DequantizeLinear", 0, 1, 2),
+    "DynamicQuantizeMatMul": _like("MatMul", 0, 1),
+    "EmbedLayerNormalization": _like("Gather", 2, 0),
+    "FusedConv": _spatial("Conv", 0, 1),
+    "FusedGemm": _like("Gemm", 0, 1),
+    "FusedMatMul": _matmul,
+    "GroupQueryAttention": _attended,
+    "MatMulIntegerToFloat": _like("MatMul", 0, 1, typed=2),
+    "MatMulNBits": _matmul_n_bits,
+    "MultiHeadAttention": _attended,
+    "NhwcConv": _spatial("Conv", 0, 1, last=True),
+    "NhwcFusedConv": _spatial("Conv", 0, 1, last=True),
+    "NhwcMaxPool": _spatial("MaxPool", 0, last=True),
+    "QAttention": _like("Identity", 0, typed=3),
+    "QGemm": _gemm,
+    "QLinearAdd": _like("Add", 0, 3),
+    "QLinearAveragePool": _spatial("AveragePool", 0),
+    "QLinearConcat": _concat,
+    "QLinearConv": _spatial("Conv", 0, 3),
+    "QLinearGlobalAveragePool": _spatial("GlobalAveragePool", 0),
+    "QLinearLeakyRelu": _like("Identity", 0),
+    "QLinearMul": _like("Mul", 0, 3),
+    "QLinearReduceMean": _reduce_mean,
+    "QLinearSigmoid": _like("Identity", 0),
+    "QLinearSoftmax": _like("Identity", 0),
+    "QLinearWhere": _like("Where", 0, 1, 4),
+    "QuantizeLinear": _like("QuantizeLinear", 0, 1, 2),
+    "TransposeMatMul": _matmul,
+}
