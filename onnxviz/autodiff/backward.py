@@ -93,5 +93,5 @@ def is_float(value: ir.Value) -> bool:
 
 
 def _is_computed(value: ir.Value) -> bool:
-    """Whether a value holds floats that are computed with; the smallest only stand for others, as integers do."""
+    """Whether a value holds floats to compute with; the smallest stand for others, as integers do."""
     return is_float(value) and value.dtype is not None and value.dtype.bitwidth >= 16

@@ -33,6 +33,15 @@ def through(body: Body) -> Callable[..., Mapping[ir.Value, Any]]:
         pairs = zip(outputs, cotangents, strict=False)
         arriving = {y: g for y, g in pairs if y is not None and g is not None}
         answers: Mapping[ir.Value, Any] = op.pull_back(written, arriving, list(reads(node)))
+        for y, there in zip(outputs, node.outputs, strict=False):
+            # What the node has computed need not be computed again.
+            if (
+                y is not None
+                and y.producer() in written
+                and y.dtype == there.dtype is not None
+                and there.name
+            ):
+                y.replace_all_uses_with(there)
         return answers
 
     return rule

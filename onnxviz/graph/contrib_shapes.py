@@ -4,7 +4,7 @@ Each gives way to a standard operator whose output has the same type and shape, 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import onnx
 import onnx.defs
@@ -70,7 +70,7 @@ def _is_foreign(node: onnx.NodeProto) -> bool:
 _HELPS = "onnxviz stand-in/"  # begins the names of what a stand-in takes beside its last node
 
 
-def _like(op_type: str, *places: int, typed: int | None = None, **attributes: object) -> StandIn:
+def _like(op_type: str, *places: int, typed: int | None = None, **attributes: Any) -> StandIn:
     """An operator on some of the node's inputs; its output is cast to the type of the input at `typed`."""
 
     def stand_ins(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
@@ -95,32 +95,33 @@ def _spatial(op_type: str, *places: int, last: bool | None = None) -> StandIn:
         data, *weights = inputs
         first, back = [0, rank - 1, *range(1, rank - 1)], [0, *range(2, rank), 1]
         return _chained(
-            node, [("Transpose", [data], {"perm": first}), (op_type, weights, {}), ("Transpose", [], {"perm": back})]
+            node,
+            [
+                ("Transpose", [data], {"perm": first}),
+                (op_type, weights, {}),
+                ("Transpose", [], {"perm": back}),
+            ],
         )
 
     return stand_ins
 
 
 def _chained(
-    node: onnx.NodeProto, chain: Sequence[tuple[str, Sequence[str], Mapping[str, object]]]
+    node: onnx.NodeProto, chain: Sequence[tuple[str, Sequence[str], Mapping[str, Any]]]
 ) -> Sequence[onnx.NodeProto]:
     """Operators of which each reads the one before it; the last makes the node's output."""
     nodes: list[onnx.NodeProto] = []
     for op_type, inputs, attributes in chain:
         ends = len(nodes) == len(chain) - 1
         output = node.output[0] if ends else f"{_HELPS}{node.output[0]}/{len(nodes)}"
-        read = [*(nodes[-1].output if nodes else []), *inputs]
-        made = onnx.helper.make_node(op_type, read, [output], "" if ends else output, **attributes)
+        read = [*(nodes[-1].output[:1] if nodes else []), *inputs]
+        made = onnx.helper.make_node(op_type, read, [output], name="" if ends else output, **attributes)
+        made.output.extend(f"{_HELPS}{output}/{n}" for n in range(1, attributes.get("num_outputs", 1)))
         known = onnx.defs.get_schema(op_type).attributes
         given = {attribute.name for attribute in made.attribute}
         made.attribute.extend(a for a in node.attribute if a.name in known and a.name not in given)
         nodes.append(made)
     return nodes
-
-
-def _unless(attribute: str, stand_in: StandIn) -> StandIn:
-    """No stand-in for a node that has the attribute: what it makes stays unknown."""
-    return lambda node: [] if any(a.name == attribute for a in node.attribute) else stand_in(node)
 
 
 def _concat(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
@@ -152,14 +153,20 @@ def _gemm(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
 def _matmul_n_bits(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
     size = {a.name: a.i for a in node.attribute}
     weight = f"{_HELPS}{node.output[0]}/weight"
-    sizes = onnx.helper.make_node("Constant", [], [f"{weight}/sizes"], weight, value_ints=[size["K"], size["N"]])
+    sizes = onnx.helper.make_node(
+        "Constant", [], [f"{weight}/sizes"], weight, value_ints=[size["K"], size["N"]]
+    )
     zeros = onnx.helper.make_node("ConstantOfShape", sizes.output, [weight], weight)
     return [sizes, zeros, *_chained(node, [("MatMul", [node.input[0], weight], {})])]
 
 
 def _reduce_mean(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
     name = f"{_HELPS}{node.output[0]}/axes"
-    axes = [onnx.helper.make_node("Constant", [], [name], name, value_ints=a.ints) for a in node.attribute if a.name == "axes"]
+    axes = [
+        onnx.helper.make_node("Constant", [], [name], name, value_ints=a.ints)
+        for a in node.attribute
+        if a.name == "axes"
+    ]
     return [*axes, *_chained(node, [("ReduceMean", [node.input[0], *(a.output[0] for a in axes)], {})])]
 
 
@@ -169,13 +176,24 @@ def _attended(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
     return _like("Einsum", 0, 2, equation="bsd,blv->bsv")(node) if separate else []
 
 
+def _self_attended(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
+    """Queries, keys and values lie side by side in one product, and the output is as wide as the values."""
+    if any(attribute.name == "qkv_hidden_sizes" for attribute in node.attribute):
+        return []
+    thirds = {"axis": -1, "num_outputs": 3}
+    typed = [("CastLike", [node.input[3]], {})] if node.op_type == "QAttention" else []
+    return _chained(node, [("MatMul", node.input[:2], {}), ("Split", [], thirds), *typed])
+
+
 _STAND_INS: Mapping[str, StandIn] = {
     **dict.fromkeys(("BiasAdd", "BiasGelu", "FastGelu", "Gelu", "QuickGelu"), _like("Identity", 0)),
     **dict.fromkeys(("BiasDropout", "BiasSoftmax", "GroupNorm", "RotaryEmbedding"), _like("Identity", 0)),
     **dict.fromkeys(("Inverse", "SimplifiedLayerNormalization", "Trilu"), _like("Identity", 0)),
     **dict.fromkeys(("SkipLayerNormalization", "SkipSimplifiedLayerNormalization"), _sum_beside),
-    "Attention": _unless("qkv_hidden_sizes", _like("Identity", 0)),
-    "BiasSplitGelu": lambda node: _chained(node, [("Split", [node.input[0]], {"axis": -1, "num_outputs": 2})]),
+    "Attention": _self_attended,
+    "BiasSplitGelu": lambda node: _chained(
+        node, [("Split", [node.input[0]], {"axis": -1, "num_outputs": 2})]
+    ),
     "DequantizeLinear": _like("DequantizeLinear", 0, 1, 2),
     "DynamicQuantizeMatMul": _like("MatMul", 0, 1),
     "EmbedLayerNormalization": _like("Gather", 2, 0),
@@ -189,7 +207,7 @@ _STAND_INS: Mapping[str, StandIn] = {
     "NhwcConv": _spatial("Conv", 0, 1, last=True),
     "NhwcFusedConv": _spatial("Conv", 0, 1, last=True),
     "NhwcMaxPool": _spatial("MaxPool", 0, last=True),
-    "QAttention": _like("Identity", 0, typed=3),
+    "QAttention": _self_attended,
     "QGemm": _gemm,
     "QLinearAdd": _like("Add", 0, 3),
     "QLinearAveragePool": _spatial("AveragePool", 0),

@@ -174,7 +174,7 @@ def default_layers(model: Model, scores: Scores) -> list[Layer]:
     covered: set[ir.Value] = set()
     for layer in reversed(model.layers):
         value = model.tensor(layer.tensor)
-        floats = value.dtype is not None and value.dtype.is_floating_point() or scale_of(value) is not None
+        floats = (value.dtype is not None and value.dtype.is_floating_point()) or scale_of(value) is not None
         if layer.is_spatial and floats and value in before and value not in covered:
             found.append(layer)
             covered |= ancestors([value])

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import onnx_ir as ir
 
 from onnxviz.autodiff.numeric import Steps, channel_steps
 from onnxviz.autodiff.pullback import gradient
@@ -103,15 +104,18 @@ def _by_floats(model: Model, derived: Model, at: str, found: dict[str, Array]) -
     scale = None
     if found[at].dtype.kind in "iu" and derived.taken_at[at] == at:
         scale = scale_of(tensor)
-    value = model.tensor(derived.taken_at[at])
-    while value is not tensor:  # from the first floats back to the integers, which may lie otherwise
+    value: ir.Value | None = model.tensor(derived.taken_at[at])
+    # From the first floats back to the integers, whose axes may be in another order.
+    while value is not None and value is not tensor:
         node = value.producer()
         assert node is not None
         if node.op_type == "Transpose":
             slopes = slopes.transpose(np.argsort(node.attributes.get_ints("perm", range(slopes.ndim)[::-1])))
         [value] = node.inputs[:1]
     if slopes.shape != found[at].shape:
-        raise ShapeError(f"tensor {at!r} becomes floats in another shape; use a layer method, such as grad-cam")
+        raise ShapeError(
+            f"tensor {at!r} becomes floats in another shape; use a layer method, such as grad-cam"
+        )
     return slopes if scale is None else slopes / scale[0], as_floats(tensor, found[at])
 
 

@@ -1,4 +1,4 @@
-"""Quantisers and the operators on quantised tensors.
+"""Quantisers, and what `straight-through` makes of them.
 
 In truth what rounds is constant almost everywhere. `straight-through` is the saturating straight-through
 estimator (Bengio et al. 2013, with the range clipped, as PyTorch's fake_quantize has it): the rounding
@@ -16,30 +16,24 @@ import onnx_ir as ir
 from onnxviz.autodiff.backward import is_float
 from onnxviz.autodiff.functions import Body, through
 from onnxviz.autodiff.rules.helpers import Answers, Cotangent, cast_like, data
-from onnxviz.autodiff.ruleset import (
-    ZERO,
-    Rule,
-    constant_everywhere,
-    gradient_of,
-    lowering,
-    operator_key,
-    vjp,
-)
-from onnxviz.graph.ops import Ops, constant_of, rank_of
+from onnxviz.autodiff.ruleset import ZERO, Rule, constant_everywhere, gradient_of, operator_key, vjp
+from onnxviz.graph.ops import Ops, rank_of
 
-_rounding: dict[str, Rule] = {}
+_rules: dict[str, Rule] = {}
+
+STRAIGHT_THROUGH_RULES: Mapping[str, Rule] = MappingProxyType(_rules)
 
 
 def is_quantiser(node: ir.Node) -> bool:
     """Whether a node rounds numbers to integers that stand for them."""
-    return operator_key(node) in _rounding
+    return operator_key(node) in _rules and node.op_type != "Cast"
 
 
-def rounding(*operators: str) -> Callable[[Rule], Rule]:
-    """Register the straight-through derivative of operators that round."""
+def straight_through(*operators: str) -> Callable[[Rule], Rule]:
+    """Register a rule for operators in the rule set `straight-through`."""
 
     def register(rule: Rule) -> Rule:
-        _rounding.update(dict.fromkeys(operators, rule))
+        _rules.update(dict.fromkeys(operators, rule))
         return rule
 
     return register
@@ -48,7 +42,7 @@ def rounding(*operators: str) -> Callable[[Rule], Rule]:
 constant_everywhere("QuantizeLinear", "com.microsoft::QuantizeLinear")
 
 
-@rounding("QuantizeLinear", "com.microsoft::QuantizeLinear")
+@straight_through("QuantizeLinear", "com.microsoft::QuantizeLinear")
 def _quantize(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     """y = round(x / s) + z within the type's range: dx = g / s, and ds = -dx x / s as in LSQ (Esser 2020)."""
     (x, s, *zero), (y,) = node.inputs, node.outputs
@@ -70,7 +64,7 @@ def _quantize(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     return dx, cast_like(op, ds, s), *(z and _gathered(op, node, passed, z) for z in zero)
 
 
-@rounding("DynamicQuantizeLinear")
+@straight_through("DynamicQuantizeLinear")
 def _dynamic_quantize(op: Ops, node: ir.Node, g: Cotangent, *_parameters: Cotangent) -> Answers:
     """dx = g / scale: the range is that of x, and scale and zero point count as constants."""
     return (ZERO if g is None else op.Div(g, node.outputs[1]),)
@@ -90,6 +84,7 @@ def _dequantize(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     return dx, cast_like(op, ds, s), *(z and op.Neg(_gathered(op, node, dx, z)) for z in zero)
 
 
+@straight_through("Cast")
 def _cast(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     """The sums of integer operators go on as floats: a cast keeps the number."""
     x = data(node)
@@ -97,7 +92,7 @@ def _cast(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
 
 
 def _spread(op: Ops, node: ir.Node, s: ir.Value, like: ir.Value) -> ir.Value:
-    """A scale or zero point, broadcast against the data: one for all, one per place on an axis, or per block."""
+    """A scale or zero point as wide as the data: one for all, one per place on an axis, or one per block."""
     x, block = data(node), node.attributes.get_int("block_size", 0)
     if _is_single(s):
         wide = s if s.shape == [] else op.Reshape(s, op.ints())
@@ -133,36 +128,13 @@ def _axis(node: ir.Node) -> int:
     return node.attributes.get_int("axis", 1) % rank_of(data(node))
 
 
-def _limit(end: float, like: ir.Value) -> float:
-    """An end of a type's range, if need be the largest float beside it (the end of uint16 is no half float)."""
+def _limit(end: Any, like: ir.Value) -> float:
+    """An end of a type's range; the largest float where it lies beyond (uint16 and half floats)."""
     assert like.dtype is not None
-    return max(like.dtype.min, min(end, like.dtype.max))
+    return float(max(like.dtype.min, min(end, like.dtype.max)))
 
 
-# Operators on quantised tensors, as their floats compute
-
-
-def floats(op: Ops, node: ir.Node, place: int, axis: int | None = None) -> ir.Value:
-    """An input of a node, dequantised by the scale and zero point that come behind it."""
-    q, scale, zero = (*node.inputs[place : place + 3], None)[:3]
-    assert q is not None
-    assert scale is not None
-    return _typed(op.DequantizeLinear(q, scale, zero, axis=axis), q, scale.dtype)
-
-
-def number(op: Ops, q: ir.Value | None, zero: ir.Value | None) -> ir.Value:
-    """An integer less its zero point, as a float."""
-    one = op.constant(np.ones((), np.float32))
-    x, shift = (q and _typed(op.DequantizeLinear(q, one), q, ir.DataType.FLOAT) for q in (q, zero))
-    return op.Sub(x, shift) if shift is not None else x  # type: ignore[return-value]
-
-
-def _typed(value: ir.Value, like: ir.Value, dtype: ir.DataType | None) -> ir.Value:
-    value.type, value.shape = ir.TensorType(dtype or ir.DataType.FLOAT), like.shape
-    return value
-
-
-def straight_through(body: Body, scale: int) -> Rule:
+def behind_floats(body: Body, scale: int) -> Rule:
     """The rule of an operator that is `body` on floats, then quantised by the inputs from `scale` on.
 
     g / scale where the integer that came out lies strictly inside its type's range (a Relu is often nothing
@@ -182,146 +154,11 @@ def straight_through(body: Body, scale: int) -> Rule:
 
 
 def quantised(*operators: str, scale: int) -> Callable[[Body], Body]:
-    """Register operators that are `body` on floats, then quantised: see `straight_through`."""
+    """Register operators that are `body` on floats, then quantised: see `behind_floats`."""
 
     def register(body: Body) -> Body:
         constant_everywhere(*operators)
-        rounding(*operators)(straight_through(body, scale))
+        straight_through(*operators)(behind_floats(body, scale))
         return body
 
     return register
-
-
-@quantised("QLinearConv", "com.microsoft::QLinearConv", scale=6)
-def _qlinear_conv(op: Ops, node: ir.Node) -> ir.Value:
-    x, w = floats(op, node, 0), floats(op, node, 3, axis=0)
-    bias = [op.DequantizeLinear(b, op.Mul(node.inputs[1], node.inputs[4]), axis=0) for b in node.inputs[8:] if b]
-    return channels_first(op, node, x, lambda x, kept: op.emit("Conv", [x, w, *bias], kept)[0])
-
-
-@quantised("QLinearMatMul", scale=6)
-def _qlinear_matmul(op: Ops, node: ir.Node) -> ir.Value:
-    a, b = node.inputs[0], node.inputs[3]
-    assert a is not None
-    return op.MatMul(floats(op, node, 0, axis=max(rank_of(a) - 2, 0)), floats(op, node, 3, axis=-1))
-
-
-@quantised("com.microsoft::QLinearAdd", scale=6)
-def _qlinear_add(op: Ops, node: ir.Node) -> ir.Value:
-    return op.Add(floats(op, node, 0), floats(op, node, 3))
-
-
-@quantised("com.microsoft::QLinearMul", scale=6)
-def _qlinear_mul(op: Ops, node: ir.Node) -> ir.Value:
-    return op.Mul(floats(op, node, 0), floats(op, node, 3))
-
-
-@quantised("com.microsoft::QLinearConcat", scale=0)
-def _qlinear_concat(op: Ops, node: ir.Node) -> ir.Value:
-    parts = [floats(op, node, place) for place in range(2, len(node.inputs), 3)]
-    return op.Concat(*parts, axis=node.attributes.get_int("axis"))
-
-
-@quantised("com.microsoft::QLinearWhere", scale=7)
-def _qlinear_where(op: Ops, node: ir.Node) -> ir.Value:
-    return op.Where(node.inputs[0], floats(op, node, 1), floats(op, node, 4))
-
-
-@quantised("com.microsoft::QLinearSigmoid", scale=3)
-def _qlinear_sigmoid(op: Ops, node: ir.Node) -> ir.Value:
-    return op.Sigmoid(floats(op, node, 0))
-
-
-@quantised("com.microsoft::QLinearLeakyRelu", scale=3)
-def _qlinear_leaky_relu(op: Ops, node: ir.Node) -> ir.Value:
-    return op.LeakyRelu(floats(op, node, 0), alpha=node.attributes.get_float("alpha", 0.01))
-
-
-@quantised("com.microsoft::QLinearSoftmax", scale=3)
-def _qlinear_softmax(op: Ops, node: ir.Node) -> ir.Value:
-    x, axis = floats(op, node, 0), node.attributes.get_int("axis", -1)
-    if node.attributes.get_int("opset", 13) >= 13:
-        return op.Softmax(x, axis=axis)
-    return op.Reshape(op.Softmax(op.Flatten(x, axis=axis), axis=-1), op.shape(x))
-
-
-@quantised("com.microsoft::QLinearAveragePool", scale=3)
-def _qlinear_average_pool(op: Ops, node: ir.Node) -> ir.Value:
-    x = floats(op, node, 0)
-    return channels_first(op, node, x, lambda x, kept: op.emit("AveragePool", [x], kept)[0])
-
-
-@quantised("com.microsoft::QLinearGlobalAveragePool", scale=3)
-def _qlinear_global_average_pool(op: Ops, node: ir.Node) -> ir.Value:
-    return channels_first(op, node, floats(op, node, 0), lambda x, _kept: op.GlobalAveragePool(x))
-
-
-@quantised("com.microsoft::QLinearReduceMean", scale=3)
-def _qlinear_reduce_mean(op: Ops, node: ir.Node) -> ir.Value:
-    axes = node.attributes.get_ints("axes", None)
-    return op.ReduceMean(
-        floats(op, node, 0), axes and op.ints(*axes), keepdims=node.attributes.get_int("keepdims", 1)
-    )
-
-
-def channels_first(
-    op: Ops,
-    node: ir.Node,
-    x: ir.Value,
-    body: Callable[[ir.Value, Mapping[str, Any]], ir.Value],
-    last: bool | None = None,
-) -> ir.Value:
-    """`body` on x with its channels on axis 1, and by the node's attributes but `channels_last`."""
-    kept = dict(node.attributes)
-    said = kept.pop("channels_last", None)
-    if not (last if last is not None else said is not None and said.as_int()):
-        return body(x, kept)
-    rank = rank_of(x)
-    moved = op.Transpose(x, perm=[0, rank - 1, *range(1, rank - 1)])
-    if x.shape is not None:
-        moved.shape = ir.Shape([x.shape[0], x.shape[-1], *list(x.shape)[1:-1]])
-    return op.Transpose(body(moved, kept), perm=[0, *range(2, rank), 1])
-
-
-def _qgemm(op: Ops, node: ir.Node) -> ir.Value:
-    """alpha a b + c, where c has the scale alpha s_a s_b."""
-    attributes = node.attributes
-    alpha = attributes.get_float("alpha", 1.0)
-    a, b = floats(op, node, 0), floats(op, node, 3, axis=1 - attributes.get_int("transB", 0))
-    c = [
-        op.DequantizeLinear(value, op.Mul(op.Mul(node.inputs[1], node.inputs[4]), alpha))
-        for value in node.inputs[6:7]
-        if value is not None
-    ]
-    return op.emit("Gemm", [a, b, *c], dict(attributes))[0]
-
-
-@vjp("com.microsoft::QGemm")
-def _qgemm_exactly(op: Ops, node: ir.Node, g: ir.Value) -> Any:
-    """Without a scale its output are floats, and nothing is rounded."""
-    return [ZERO] * len(node.inputs) if node.inputs[7:] else through(_qgemm)(op, node, g)
-
-
-@rounding("com.microsoft::QGemm")
-def _qgemm_straight(op: Ops, node: ir.Node, g: ir.Value) -> Any:
-    return (straight_through(_qgemm, scale=7) if node.inputs[7:] else through(_qgemm))(op, node, g)
-
-
-@lowering("MatMulInteger")
-def _matmul_integer(op: Ops, node: ir.Node) -> ir.Value:
-    a, b, za, zb = (*node.inputs, None, None)[:4]
-    if za is not None and a is not None and rank_of(za) == 1 and rank_of(a) > 1 and not _is_single(za):
-        za = op.Unsqueeze(za, op.ints(-1))
-    return op.MatMul(number(op, a, za), number(op, b, zb))
-
-
-@lowering("ConvInteger")
-def _conv_integer(op: Ops, node: ir.Node) -> ir.Value:
-    x, w, zx, zw = (*node.inputs, None, None)[:4]
-    assert w is not None
-    if zw is not None and rank_of(zw) == 1:
-        zw = op.Reshape(zw, op.ints(-1, *[1] * (rank_of(w) - 1)))
-    return op.emit("Conv", [number(op, x, zx), number(op, w, zw)], dict(node.attributes))[0]
-
-
-STRAIGHT_THROUGH_RULES: Mapping[str, Rule] = MappingProxyType({**_rounding, "Cast": _cast})
