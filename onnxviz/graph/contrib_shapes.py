@@ -10,6 +10,7 @@ import onnx
 import onnx.defs
 import onnx.shape_inference
 
+Link: TypeAlias = tuple[str, Sequence[str | list[int]], Mapping[str, Any]]
 StandIn: TypeAlias = Callable[[onnx.NodeProto], Sequence[onnx.NodeProto]]
 
 
@@ -75,7 +76,7 @@ def _like(op_type: str, *places: int, typed: int | None = None, **attributes: An
 
     def stand_ins(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
         inputs = [node.input[place] for place in places if place < len(node.input)]
-        chain = [(op_type, inputs, attributes)]
+        chain: list[Link] = [(op_type, inputs, attributes)]
         if typed is not None:
             chain.append(("CastLike", [node.input[typed]], {}))
         return _chained(node, chain)
@@ -107,100 +108,141 @@ def _spatial(op_type: str, *places: int, last: bool | None = None) -> StandIn:
 
 
 def _chained(
-    node: onnx.NodeProto, chain: Sequence[tuple[str, Sequence[str], Mapping[str, Any]]]
-) -> Sequence[onnx.NodeProto]:
-    """Operators of which each reads the one before it; the last makes the node's output."""
+    node: onnx.NodeProto,
+    chain: Sequence[Link],
+    place: int = 0,
+) -> list[onnx.NodeProto]:
+    """Operators of which each reads the one before it first; the last makes the node's output at `place`.
+
+    A list among the inputs is a constant.
+    """
     nodes: list[onnx.NodeProto] = []
+    before: list[str] = []
     for op_type, inputs, attributes in chain:
-        ends = len(nodes) == len(chain) - 1
-        output = node.output[0] if ends else f"{_HELPS}{node.output[0]}/{len(nodes)}"
-        read = [*(nodes[-1].output[:1] if nodes else []), *inputs]
-        made = onnx.helper.make_node(op_type, read, [output], name="" if ends else output, **attributes)
-        made.output.extend(f"{_HELPS}{output}/{n}" for n in range(1, attributes.get("num_outputs", 1)))
+        stem, names = f"{_HELPS}{node.output[place]}/{len(nodes)}", list[str]()
+        for number, value in enumerate(inputs):
+            if isinstance(value, list):
+                name = f"{stem}/{number}"
+                nodes.append(onnx.helper.make_node("Constant", [], [name], name, value_ints=value))
+                value = name
+            names.append(value)
+        made = onnx.helper.make_node(op_type, [*before, *names], [stem], stem, **attributes)
+        made.output.extend(f"{stem}/part {n}" for n in range(1, attributes.get("num_outputs", 1)))
         known = onnx.defs.get_schema(op_type).attributes
         given = {attribute.name for attribute in made.attribute}
         made.attribute.extend(a for a in node.attribute if a.name in known and a.name not in given)
         nodes.append(made)
+        before = [stem]
+    nodes[-1].output[0] = node.output[place]
+    nodes[-1].name = f"{_HELPS}beside" if place else ""
     return nodes
+
+
+def _ints(node: onnx.NodeProto) -> dict[str, int]:
+    return {attribute.name: attribute.i for attribute in node.attribute}
+
+
+def _given(node: onnx.NodeProto, place: int) -> bool:
+    return place < len(node.input) and node.input[place] != ""
 
 
 def _concat(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
     return _like("Concat", *range(2, len(node.input), 3))(node)
 
 
-def _sum_beside(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
-    """The norms of a sum give the sum itself as their fourth output."""
-    sums = [name for name in node.output[3:4] if name]
-    extra = [onnx.helper.make_node("Identity", node.input[:1], [name], _HELPS + name) for name in sums]
-    return [*_like("Identity", 0)(node), *extra]
+def _split_gelu(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
+    return _chained(node, [("Split", node.input[:1], {"axis": -1, "num_outputs": 2})])
+
+
+def _norm_of_sum(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
+    """The fourth output is the sum itself."""
+    same: list[Link] = [("Identity", node.input[:1], {})]
+    beside = _chained(node, same, place=3) if "".join(node.output[3:4]) else []
+    return [*_chained(node, same), *beside]
 
 
 def _matmul(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
-    said = {a.name: a.i for a in node.attribute}
-    if said.get("transBatchA") or said.get("transBatchB"):
-        return []
-    if not said.get("transA") and not said.get("transB"):
-        return _like("MatMul", 0, 1)(node)
-    a, b = "ji" if said.get("transA") else "ij", "kj" if said.get("transB") else "jk"
-    return _like("Einsum", 0, 1, equation=f"...{a},...{b}->...ik")(node)
+    said = _ints(node)
+    factors, nodes = list(node.input[:2]), list[onnx.NodeProto]()
+    for place, side in enumerate("AB"):
+        batch, swapped = said.get(f"transBatch{side}", 0), said.get(f"trans{side}", 0)
+        if batch or swapped:
+            moved = ("b...j->...jb" if swapped else "b...j->...bj") if batch else "...ij->...ji"
+            name = f"{_HELPS}{node.output[0]}/{side}"
+            nodes.append(
+                onnx.helper.make_node("Einsum", factors[place : place + 1], [name], name, equation=moved)
+            )
+            factors[place] = name
+    return [*nodes, *_chained(node, [("MatMul", factors, {})])]
 
 
 def _gemm(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
-    quantised = len(node.input) > 7 and node.input[7]
-    return _like("Gemm", 0, 3, typed=None if quantised else 1)(node)
+    return _like("Gemm", 0, 3, typed=None if _given(node, 7) else 1)(node)
 
 
 def _matmul_n_bits(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
-    size = {a.name: a.i for a in node.attribute}
-    weight = f"{_HELPS}{node.output[0]}/weight"
-    sizes = onnx.helper.make_node(
-        "Constant", [], [f"{weight}/sizes"], weight, value_ints=[size["K"], size["N"]]
-    )
-    zeros = onnx.helper.make_node("ConstantOfShape", sizes.output, [weight], weight)
-    return [sizes, zeros, *_chained(node, [("MatMul", [node.input[0], weight], {})])]
+    column: Link = ("Slice", [node.input[0], [0], [1], [-1]], {})
+    return _chained(node, [column, ("Expand", [[_ints(node)["N"]]], {})])
 
 
 def _reduce_mean(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
-    name = f"{_HELPS}{node.output[0]}/axes"
-    axes = [
-        onnx.helper.make_node("Constant", [], [name], name, value_ints=a.ints)
-        for a in node.attribute
-        if a.name == "axes"
-    ]
-    return [*axes, *_chained(node, [("ReduceMean", [node.input[0], *(a.output[0] for a in axes)], {})])]
-
-
-def _attended(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
-    """[B,S,D] queries and [B,L,V] values make [B,S,V]."""
-    separate = len(node.input) > 2 and node.input[2]
-    return _like("Einsum", 0, 2, equation="bsd,blv->bsv")(node) if separate else []
+    axes = [list(a.ints) for a in node.attribute if a.name == "axes"]
+    return _chained(node, [("ReduceMean", [node.input[0], *axes], {})])
 
 
 def _self_attended(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
     """Queries, keys and values lie side by side in one product, and the output is as wide as the values."""
-    if any(attribute.name == "qkv_hidden_sizes" for attribute in node.attribute):
-        return []
-    thirds = {"axis": -1, "num_outputs": 3}
-    typed = [("CastLike", [node.input[3]], {})] if node.op_type == "QAttention" else []
-    return _chained(node, [("MatMul", node.input[:2], {}), ("Split", [], thirds), *typed])
+    sizes = next((list(a.ints) for a in node.attribute if a.name == "qkv_hidden_sizes"), None)
+    third: Link = ("Slice", [[sum(sizes[:2])], [sum(sizes)], [-1]], {}) if sizes else ("Split", [], _THIRDS)
+    typed: list[Link] = [("CastLike", [node.input[3]], {})] if node.op_type == "QAttention" else []
+    values: list[Link] = [("MatMul", node.input[:2], {}), third, *typed]
+    heads: Link = ("Reshape", [[0, 0, _ints(node)["num_heads"], -1]], {})
+    present: list[Link] = [
+        heads,
+        ("Transpose", [], {"perm": [0, 2, 1, 3]}),
+        ("Expand", [[2, 1, 1, 1, 1]], {}),
+    ]
+    beside = _chained(node, [*values, *present], place=1) if "".join(node.output[1:2]) else []
+    return [*_chained(node, values), *beside]
+
+
+_THIRDS = {"axis": -1, "num_outputs": 3}
+
+
+def _attended(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
+    """[B,S,D] queries and [B,L,V] values make [B,S,V]; the other forms are packed."""
+    if _given(node, 2):
+        return _like("Einsum", 0, 2, equation="bsd,blv->bsv")(node)
+    if _given(node, 1):
+        return _like("Identity", 0)(node)
+    return _chained(
+        node, [("ReduceSum", [node.input[0], [3]], {"keepdims": 0}), ("Reshape", [[0, 0, -1]], {})]
+    )
+
+
+def _group_attended(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
+    """The output is as wide as the queries, which may be packed with the shared keys and values."""
+    if _given(node, 1):
+        return _like("Identity", 0)(node)
+    heads, shared = (_ints(node)[name] for name in ("num_heads", "kv_num_heads"))
+    lanes: Link = ("Reshape", [node.input[0], [0, 0, heads + 2 * shared, -1]], {})
+    return _chained(node, [lanes, ("Slice", [[0], [heads], [2]], {}), ("Reshape", [[0, 0, -1]], {})])
 
 
 _STAND_INS: Mapping[str, StandIn] = {
     **dict.fromkeys(("BiasAdd", "BiasGelu", "FastGelu", "Gelu", "QuickGelu"), _like("Identity", 0)),
     **dict.fromkeys(("BiasDropout", "BiasSoftmax", "GroupNorm", "RotaryEmbedding"), _like("Identity", 0)),
     **dict.fromkeys(("Inverse", "SimplifiedLayerNormalization", "Trilu"), _like("Identity", 0)),
-    **dict.fromkeys(("SkipLayerNormalization", "SkipSimplifiedLayerNormalization"), _sum_beside),
+    **dict.fromkeys(("SkipLayerNormalization", "SkipSimplifiedLayerNormalization"), _norm_of_sum),
     "Attention": _self_attended,
-    "BiasSplitGelu": lambda node: _chained(
-        node, [("Split", [node.input[0]], {"axis": -1, "num_outputs": 2})]
-    ),
+    "BiasSplitGelu": _split_gelu,
     "DequantizeLinear": _like("DequantizeLinear", 0, 1, 2),
     "DynamicQuantizeMatMul": _like("MatMul", 0, 1),
     "EmbedLayerNormalization": _like("Gather", 2, 0),
     "FusedConv": _spatial("Conv", 0, 1),
     "FusedGemm": _like("Gemm", 0, 1),
     "FusedMatMul": _matmul,
-    "GroupQueryAttention": _attended,
+    "GroupQueryAttention": _group_attended,
     "MatMulIntegerToFloat": _like("MatMul", 0, 1, typed=2),
     "MatMulNBits": _matmul_n_bits,
     "MultiHeadAttention": _attended,

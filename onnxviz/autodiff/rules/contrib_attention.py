@@ -33,6 +33,7 @@ def _multi_head_attention(op: Ops, node: ir.Node) -> list[ir.Value | None]:
     _refuse(node, "past keys", any(past))
     heads = node.attributes.get_int("num_heads")
     assert q is not None
+    _refuse(node, "keys that are heads", k is not None and v is not None and rank_of(k) == 4)
     if k is None:
         parts = _unpacked(op, q, 3)
     elif v is None:
@@ -40,7 +41,7 @@ def _multi_head_attention(op: Ops, node: ir.Node) -> list[ir.Value | None]:
     else:
         parts = [q, k, v]
     if bias is not None:
-        _refuse(node, "a bias to packed heads", k is None or v is None)
+        _refuse(node, "a bias to packed heads", v is None)
         start = op.ints(0)
         for place, part in enumerate(parts):
             end = op.Add(start, op.shape(part, 2, 3))
@@ -168,21 +169,14 @@ def _kept(op: Ops, node: ir.Node, mask: ir.Value, columns: ir.Value) -> ir.Value
 
 def _heads(op: Ops, x: ir.Value | None, count: int) -> ir.Value:
     """[B, S, count * size] as [B, count, S, size]."""
-    assert x is not None
-    if x.shape is not None and len(x.shape) == 4:
-        return x
     return op.Transpose(op.Reshape(x, op.ints(0, 0, count, -1)), perm=[0, 2, 1, 3])
 
 
 def _unpacked(op: Ops, x: ir.Value, count: int) -> list[ir.Value]:
-    """[B, S, heads, count, size] as `count` times [B, heads, S, size]."""
-    parts = split(op, x, count, axis=3)
-    return [_shaped(op.Transpose(op.Squeeze(part, op.ints(3)), perm=[0, 2, 1, 3]), 4) for part in parts]
-
-
-def _shaped(x: ir.Value, rank: int) -> ir.Value:
-    x.shape = ir.Shape([None] * rank)
-    return x
+    """[B, S, heads, count, size] as `count` times [B, S, heads * size]."""
+    return [
+        op.Reshape(op.Squeeze(part, op.ints(3)), op.ints(0, 0, -1)) for part in split(op, x, count, axis=3)
+    ]
 
 
 def _places(op: Ops, x: ir.Value, axis: int) -> ir.Value:

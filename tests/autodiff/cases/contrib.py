@@ -29,6 +29,13 @@ add_contrib(
     "double[1,2,4,4] a, double[3,2,3,3] w, double[3] b, double[1,3,4,4] z",
     '<activation="Relu", pads=[1,1,1,1]>(a, w, b, z)',
 )
+add_contrib(
+    "NhwcFusedConv",
+    "sum",
+    "double[1,4,4,2] a, double[3,2,3,3] w, double[3] b, double[1,2,2,3] z",
+    "(a, w, b, z)",
+    runs=NEVER,
+)
 for _operator in ("NhwcConv", "NhwcFusedConv"):
     _fused = ', activation="Relu"' if "Fused" in _operator else ""
     add_contrib(
@@ -38,13 +45,6 @@ for _operator in ("NhwcConv", "NhwcFusedConv"):
         f"<group=2, pads=[1,0,0,1], kernel_shape=[3,3]{_fused}>(a, w, b)",
         runs=NEVER,
     )
-add_contrib(
-    "NhwcFusedConv",
-    "sum",
-    "double[1,4,4,2] a, double[3,2,3,3] w, double[3] b, double[1,2,2,3] z",
-    "(a, w, b, z)",
-    runs=NEVER,
-)
 add_contrib(
     "FusedGemm",
     "plain",
@@ -96,7 +96,8 @@ add_contrib("BiasDropout", "plain", "double[2,3,5] a, double[5] b", "(a, b)", ru
 add(
     f"{M}::BiasDropout-residual",
     "double[2,3,5] a, double[5] b, double[2,3,5] c",
-    f"r = Constant<value=float {{0.5}}>() t = Constant<value=bool {{0}}>() y = {M}.BiasDropout(a, b, c, r, t)",
+    "r = Constant<value=float {0.5}>() t = Constant<value=bool {0}>() "
+    f"y = {M}.BiasDropout(a, b, c, r, t)",
     runs=NEVER,
 )
 
@@ -128,17 +129,16 @@ for _operator, _more in (("SkipLayerNormalization", ", t"), ("SkipSimplifiedLaye
         f'n, "", "", u = {M}.{_operator}(a, c, s{_more}) e = Exp(u) y = Mul(n, e)',
     )
 _IDS = {"i": [[1, 4, 2], [0, 3, 3]], "g": [[0, 1, 1], [1, 1, 0]], "p": [[2, 0, 1]]}
-add_contrib(
-    "EmbedLayerNormalization",
-    "segments",
+add(
+    f"{M}::EmbedLayerNormalization-segments",
     "int32[2,3] i, int32[2,3] g, double[5,4] w, double[6,4] r, double[2,4] u, double[4] s, double[4] t",
-    "<epsilon=0.01>(i, g, w, r, u, s, t)",
+    f"y, m = {M}.EmbedLayerNormalization<epsilon=0.01>(i, g, w, r, u, s, t)",
     feeds=_IDS,
 )
 add(
     f"{M}::EmbedLayerNormalization-places",
     "int32[2,3] i, double[5,4] w, double[6,4] r, double[4] s, double[4] t, int32[1,3] p",
-    f'y = {M}.EmbedLayerNormalization(i, "", w, r, "", s, t, "", p)',
+    f'y, m = {M}.EmbedLayerNormalization(i, "", w, r, "", s, t, "", p)',
     feeds=_IDS,
 )
 for _what, _x, _attributes in (
@@ -155,7 +155,8 @@ for _what, _x, _attributes in (
 _QKV = "double[2,3,6] a, double[6,24] w, double[24] b"
 add_contrib("Attention", "plain", _QKV, "<num_heads=2>(a, w, b)")
 add_contrib("Attention", "causal", _QKV, "<num_heads=2, unidirectional=1, scale=0.3>(a, w, b)")
-add_contrib("Attention", "no-bias", "double[2,3,6] a, double[6,24] w", "<num_heads=2>(a, w)")
+# ONNX Runtime's CPU kernel reads the bias though it is not there.
+add_contrib("Attention", "no-bias", "double[2,3,6] a, double[6,24] w", "<num_heads=2>(a, w)", runs=NEVER)
 add_contrib(
     "Attention",
     "sizes",
@@ -192,16 +193,11 @@ add(
     f'y = {M}.MultiHeadAttention<num_heads=2>(q, k, v, "", m, c)',
     feeds={"m": [[1, 1, 1, 0, 1], [1, 1, 0, 0, 1]]},
 )
-add_contrib("MultiHeadAttention", "packed", "double[2,3,2,3,4] q", "<num_heads=2>(q)")
-add_contrib(
-    "MultiHeadAttention", "packed-keys", "double[2,3,8] q, double[2,5,2,2,4] k", "<num_heads=2>(q, k)"
-)
-add_contrib(
-    "MultiHeadAttention",
-    "heads",
-    "double[2,3,8] q, double[2,2,5,4] k, double[2,2,5,4] v",
-    "<num_heads=2>(q, k, v)",
-)
+for _what, _inputs, _args in (
+    ("packed", "double[2,3,2,3,4] q", "q"),
+    ("packed-keys", "double[2,3,8] q, double[2,5,2,2,4] k", "q, k"),
+):
+    add_contrib("MultiHeadAttention", _what, _inputs, f"<num_heads=2>({_args})", runs=NEVER)
 add_contrib(
     "MultiHeadAttention",
     "causal",
@@ -210,17 +206,19 @@ add_contrib(
 )
 
 _GQA = "int32[2] n, int32 t"
+_TURNS = ", double[4,8] c, double[4,8] s"
 _LENGTHS = {"n": [3, 3], "t": 4}
 for _what, _attributes, _more, _args in (
     ("plain", "", "", ""),
     ("scale", ", scale=0.3, causal=0", "", ""),
-    ("rotary", ", do_rotary=1", ", double[4,4] c, double[4,4] s", ", c, s"),
-    ("rotary-interleaved", ", do_rotary=1, rotary_interleaved=1", ", double[4,4] c, double[4,4] s", ", c, s"),
+    ("rotary", ", do_rotary=1", _TURNS, ", c, s"),
+    ("rotary-interleaved", ", do_rotary=1, rotary_interleaved=1", _TURNS, ", c, s"),
 ):
     add(
         f"{M}::GroupQueryAttention-{_what}",
-        f"double[2,4,32] q, double[2,4,16] k, double[2,4,16] v, {_GQA}{_more}",
-        f'y = {M}.GroupQueryAttention<num_heads=4, kv_num_heads=2{_attributes}>(q, k, v, "", "", n, t{_args})',
+        f"double[2,4,64] q, double[2,4,32] k, double[2,4,32] v, {_GQA}{_more}",
+        f"y = {M}.GroupQueryAttention<num_heads=4, kv_num_heads=2{_attributes}>"
+        f'(q, k, v, "", "", n, t{_args})',
         feeds=_LENGTHS,
     )
 add(
