@@ -9,7 +9,13 @@ from onnxviz.autodiff.backward import Backward, is_float
 from onnxviz.autodiff.rules.quantization import is_quantiser
 from onnxviz.autodiff.ruleset import GRADIENT, RuleSet, node_name
 from onnxviz.autodiff.variants import RULE_SETS, STRAIGHT_THROUGH
-from onnxviz.errors import DisconnectedError, SelectorError, ShapeError, did_you_mean
+from onnxviz.errors import (
+    DisconnectedError,
+    SelectorError,
+    ShapeError,
+    UnsupportedOperator,
+    did_you_mean,
+)
 from onnxviz.graph.expose import prune
 from onnxviz.graph.flow import ancestors, dependents
 from onnxviz.graph.fold import fold_constants
@@ -67,6 +73,7 @@ def gradient(
     chosen = _choose(rules, graph, sources.values(), target)
 
     op = Backward(graph, chosen, dependents(graph, sources.values()))
+    _refuse_blocked(op, graph, target)
     seed = _seed(op, graph, target, values)
     cotangents = _cotangents(op, graph, target, seed, list(sources.values()))
 
@@ -124,6 +131,23 @@ def _choose(rules: str | RuleSet, graph: ir.Graph, sources: Iterable[ir.Value], 
         if is_quantiser(node) and on_the_path:
             return STRAIGHT_THROUGH
     return GRADIENT
+
+
+def _refuse_blocked(op: Backward, graph: ir.Graph, target: ir.Value) -> None:
+    """Refuse what ONNX Runtime saves with all optimisations: weights laid out for the machine it ran on.
+
+    Raises:
+        UnsupportedOperator: Such a node lies on the path.
+    """
+    needed = ancestors([target])
+    for node in graph:
+        if node.domain == "com.microsoft.nchwc" and any(
+            y in needed and y in op.reached for y in node.outputs
+        ):
+            raise UnsupportedOperator(
+                f"{node.op_type} node {node_name(node)!r} is in the blocked layout that ONNX Runtime's last "
+                "level of optimisation writes; save the model with ORT_ENABLE_EXTENDED instead"
+            )
 
 
 def _differentiable(source: ir.Value, target: ir.Value) -> ir.Value:
