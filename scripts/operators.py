@@ -10,7 +10,7 @@ import onnx.defs
 
 from onnxviz.autodiff.functions import has_function_body
 from onnxviz.autodiff.ruleset import GRADIENT
-from onnxviz.autodiff.variants import RULE_SETS
+from onnxviz.autodiff.variants import GRADIENTS, RULE_SETS
 
 PAGE = Path(__file__).parents[1] / "docs" / "operators.md"
 OLDEST = 7
@@ -35,7 +35,7 @@ def page() -> str:
     for schema in onnx.defs.get_all_schemas_with_history():
         if schema.domain == "":
             versions[schema.name].append(schema.since_version)
-    known = {operator for rules in RULE_SETS.values() for operator in rules.by_type}
+    known = {operator for rules in GRADIENTS for operator in rules.by_type}
     standard = [_row(name, sorted(since)) for name, since in sorted(versions.items())]
     others = [_row(name, []) for name in sorted(known - set(versions))]
     tagged = [name for name in versions if _is_tagged(name)]
@@ -52,11 +52,7 @@ def page() -> str:
 
 def _row(name: str, since: list[int]) -> str:
     used = [v for v, after in zip(since, [*since[1:], sys.maxsize], strict=True) if after > OLDEST]
-    changed = [
-        rules.name
-        for rules in RULE_SETS.values()
-        if rules.by_type.get(name) is not GRADIENT.by_type.get(name)
-    ]
+    changed = [rules.name for rules in GRADIENTS if rules.by_type.get(name) is not GRADIENT.by_type.get(name)]
     mark = "D" if _is_tagged(name) else ""
     return f"| {name} | {mark} | {' '.join(map(str, used))} | {_how(name)} | {', '.join(changed)} |\n"
 

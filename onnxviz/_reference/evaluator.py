@@ -122,8 +122,9 @@ def _widen(graph: onnx.GraphProto) -> None:
             tensor.CopyFrom(onnx.numpy_helper.from_array(wide, tensor.name))
 
     for value in (*graph.input, *graph.output, *graph.value_info):
-        if value.name not in fixed and value.type.tensor_type.elem_type in narrow:
-            value.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+        kind = _tensor_type(value.type)
+        if value.name not in fixed and kind.elem_type in narrow:
+            kind.elem_type = onnx.TensorProto.DOUBLE
     for tensor in graph.initializer:
         if tensor.name not in fixed:
             widen(tensor)
@@ -141,6 +142,14 @@ def _widen(graph: onnx.GraphProto) -> None:
                 widen(attribute.t)
             elif attribute.type == onnx.AttributeProto.GRAPH:
                 _widen(attribute.g)
+
+
+def _tensor_type(kind: onnx.TypeProto) -> onnx.TypeProto.Tensor:
+    """The type of a tensor, or of those in a sequence or optional."""
+    for holder in ("optional_type", "sequence_type"):
+        if kind.HasField(holder):
+            kind = getattr(kind, holder).elem_type
+    return kind.tensor_type
 
 
 def _with_weights(model: Model) -> onnx.ModelProto:

@@ -40,4 +40,15 @@ class Pad(OpRun):
         return (x,)
 
 
-OPERATORS = (Pad, Resize)
+class Dropout(OpRun):
+    """onnx's own cannot do without a ratio in training."""
+
+    def _run(
+        self, x: Array, ratio: Array | None = None, training: Array | None = None, seed: int | None = None
+    ) -> tuple[Array, ...]:
+        rate = float(training or 0) * float(0.5 if ratio is None else ratio)
+        mask = np.random.RandomState(seed).uniform(size=x.shape) >= rate
+        return (np.asarray(x * mask / (1 - rate), x.dtype), mask)[: len(self.output)]
+
+
+OPERATORS = (Dropout, Pad, Resize)

@@ -55,6 +55,31 @@ class AveragePool(OpRun):
         return (pool.windows(x, 0.0, 0.0).sum(axis=-1) / divisor,)
 
 
+class LpPool(OpRun):
+    """onnx's own divides by what the windows hold, and multiplies by the size of the kernel."""
+
+    def _run(
+        self,
+        x: Array,
+        auto_pad: str,
+        ceil_mode: int,
+        dilations: Ints,
+        kernel_shape: Sequence[int],
+        p: int,
+        pads: Ints,
+        strides: Ints,
+    ) -> tuple[Array]:
+        pool = _Pool(x, auto_pad, ceil_mode, dilations, kernel_shape, pads, strides)
+        return ((np.abs(pool.windows(x, 0.0, 0.0)) ** p).sum(axis=-1) ** (1 / p),)
+
+
+class GlobalLpPool(OpRun):
+    """onnx has none."""
+
+    def _run(self, x: Array, p: int) -> tuple[Array]:
+        return ((np.abs(x) ** p).sum(axis=tuple(range(2, x.ndim)), keepdims=True) ** (1 / p),)
+
+
 class GlobalMaxPool(OpRun):
     """onnx's own is right for two spatial axes alone."""
 
@@ -113,4 +138,4 @@ class _Pool:
         return read.reshape(*read.shape[: 2 + rank], -1)
 
 
-OPERATORS = (MaxPool, AveragePool, GlobalMaxPool)
+OPERATORS = (MaxPool, AveragePool, LpPool, GlobalLpPool, GlobalMaxPool)

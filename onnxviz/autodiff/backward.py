@@ -20,6 +20,7 @@ class Backward(Ops):
         super().__init__(graph, prefix="gradient")
         self.rules, self.reached = rules, reached
         self.stopped: list[tuple[ir.Value, ir.Node]] = []
+        self._elements: dict[ir.Value, tuple[ir.Value, ir.Value]] = {}
 
     def under(self, rules: RuleSet) -> Self:
         """The same by other rules."""
@@ -46,7 +47,9 @@ class Backward(Ops):
         """
         wanted = [value for value in dict.fromkeys(sources) if value in self.reached]
         known = dict(cotangents)
-        self.where(affected(nodes, wanted)).walk(nodes, known)
+        inner = self.where(affected(nodes, wanted))
+        inner.walk(nodes, known)
+        self.stopped += inner.stopped
         return {value: known.get(value, ZERO) for value in wanted}
 
     def walk(self, nodes: Sequence[ir.Node], cotangents: dict[ir.Value, ir.Value]) -> None:
@@ -56,7 +59,12 @@ class Backward(Ops):
             arriving = [cotangents.get(output) for output in node.outputs]
             if all(cotangent is None for cotangent in arriving):
                 continue
-            for value, answer in self._answers(node, arriving):
+            before = len(self.stopped)
+            answers = list(self._answers(node, arriving))
+            # Where a path ends inside a node, the node inside is to blame.
+            inside = [inner for _, inner in self.stopped[before:]]
+            del self.stopped[before:]
+            for value, answer in answers:
                 if value not in self.reached:
                     continue
                 if callable(answer):
@@ -67,15 +75,48 @@ class Backward(Ops):
                         f"gradient for its input {value.name!r}, which leads to what is asked for"
                     )
                 if answer is ZERO:
-                    self.stopped.append((value, node))
+                    self.stopped += [(value, blamed) for blamed in inside or [node]]
                     continue
                 if value in cotangents:
-                    answer = self.Add(cotangents[value], answer)
+                    answer = self.plus(cotangents[value], answer)
                 # A cotangent is shaped like its primal: no shape of the backward graph need be inferred.
                 answer.shape = value.shape
                 if answer.type is None or _is_computed(value):
                     answer.type = value.type
                 cotangents[value] = answer
+
+    def plus(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        """The sum of two cotangents: of two sequences, element by element."""
+        if not isinstance(a.type, ir.SequenceType):
+            return self.Add(a, b)
+        if b in self._elements:
+            place, g = self._elements[b]
+            return self._replaced(a, place, self.Add(self.SequenceAt(a, place), g))
+        elements = [self.element(a), self.element(b)]
+        return self.SequenceMap(a, b, body=self.nested(elements, lambda op, x, y: [op.Add(x, y)]))
+
+    def at(self, sequence: ir.Value, place: ir.Value, g: ir.Value) -> ir.Value:
+        """The cotangent of a sequence of which the element at a place, from the front, has the cotangent `g`.
+
+        `plus` adds that one alone to another cotangent, so that a loop over a sequence takes linear time.
+        """
+        answer = self._replaced(self.zeros_like(sequence), place, g)
+        self._elements[answer] = place, g
+        return answer
+
+    def _replaced(self, sequence: ir.Value, place: ir.Value, element: ir.Value) -> ir.Value:
+        return self.SequenceInsert(self.SequenceErase(sequence, place), element, place)
+
+    def zeros_like(self, value: ir.Value) -> ir.Value:
+        """Zeros of a value's type and shape; of an optional, of what it holds."""
+        if isinstance(value.type, ir.OptionalType):
+            held = self.OptionalGetElement(value)
+            held.type, held.shape = value.type.elem_type, value.shape
+            return self.zeros_like(held)
+        if not isinstance(value.type, ir.SequenceType):
+            return super().zeros_like(value)
+        body = self.nested([self.element(value)], lambda op, x: [op.zeros_like(x)])
+        return self.SequenceMap(value, body=body)
 
     def _answers(
         self, node: ir.Node, arriving: Sequence[ir.Value | None]
@@ -94,4 +135,6 @@ def is_float(value: ir.Value) -> bool:
 
 def _is_computed(value: ir.Value) -> bool:
     """Whether a value holds floats to compute with; the smallest stand for others, as integers do."""
-    return is_float(value) and value.dtype is not None and value.dtype.bitwidth >= 16
+    if not is_float(value) or isinstance(value.type, ir.OptionalType):
+        return False
+    return value.dtype is not None and value.dtype.bitwidth >= 16

@@ -9,10 +9,13 @@ import onnx.defs
 import onnx.inliner
 import onnx_ir as ir
 
+from onnxviz.graph.annotate import annotate, as_model
 from onnxviz.graph.flow import reads
-from onnxviz.graph.replay import annotate, as_model, replay
+from onnxviz.graph.replay import replay
 
 Body: TypeAlias = Callable[[Any, ir.Node], ir.Value | Sequence[ir.Value | None]]
+
+_through: set[Callable[..., Any]] = set()
 
 
 def through(body: Body) -> Callable[..., Mapping[ir.Value, Any]]:
@@ -44,7 +47,13 @@ def through(body: Body) -> Callable[..., Mapping[ir.Value, Any]]:
                 y.replace_all_uses_with(there)
         return answers
 
+    _through.add(rule)
     return rule
+
+
+def is_through(rule: Callable[..., Any]) -> bool:
+    """Whether `through` made a rule: it answers by whichever rules are in force for the simpler operators."""
+    return rule in _through
 
 
 @cache

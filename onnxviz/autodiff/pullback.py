@@ -16,8 +16,9 @@ from onnxviz.errors import (
     UnsupportedOperator,
     did_you_mean,
 )
+from onnxviz.graph.annotate import annotate
 from onnxviz.graph.expose import prune
-from onnxviz.graph.flow import ancestors, dependents
+from onnxviz.graph.flow import ancestors, dependents, nested_graphs
 from onnxviz.graph.fold import fold_constants
 from onnxviz.graph.model import Derivative, Model, ModelLike, load
 from onnxviz.graph.normalise import with_shapes
@@ -63,6 +64,8 @@ def gradient(
         model.tensor(name)
     copy = model.ir_model.clone()
     graph = copy.graph
+    if any(True for node in graph for _ in nested_graphs(node)):
+        annotate(list(graph), graph.opset_imports)
     values = ir.convenience.create_value_mapping(graph, include_subgraphs=False)
     target = values[of]
     if not is_float(target):

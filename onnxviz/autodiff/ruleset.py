@@ -21,6 +21,7 @@ import onnx_ir as ir
 from onnxviz.autodiff.functions import Body, function_body, has_function_body, through
 from onnxviz.errors import UnsupportedOperator
 from onnxviz.graph.ops import Ops
+from onnxviz.graph.replay import REPLAYED
 
 
 class _Zero(Enum):
@@ -118,10 +119,12 @@ def lowering(*operators: str) -> Callable[[Body], Body]:
 def constant_everywhere(*operators: str) -> None:
     """Declare operators whose outputs are piecewise constant: derivative zero in every input."""
 
-    def zero(_op: Ops, node: ir.Node, *_cotangents: Any) -> list[Answer]:
-        return [ZERO] * len(node.inputs)
+    vjp(*operators)(zero_everywhere)
 
-    vjp(*operators)(zero)
+
+def zero_everywhere(_op: Ops, node: ir.Node, *_cotangents: Any) -> list[Answer]:
+    """The rule of what is declared piecewise constant."""
+    return [ZERO] * len(node.inputs)
 
 
 def gradient_of(op: Any, node: ir.Node, *cotangents: ir.Value | None) -> Any:
@@ -135,5 +138,6 @@ def operator_key(node: ir.Node) -> str:
 
 
 def node_name(node: ir.Node) -> str:
-    """What to call a node in a message: its name, else its first output's."""
+    """What to call a node in a message: its name, else its first output's; a copy has the original's."""
+    node = node.meta.get(REPLAYED, node)
     return node.name or (node.outputs[0].name if node.outputs else None) or node.op_type

@@ -6,6 +6,7 @@ from types import MappingProxyType
 import onnx_ir as ir
 
 import onnxviz.autodiff.rules  # noqa: F401 - fills GRADIENT
+from onnxviz.autodiff.lrp import LRP_RULE_SETS
 from onnxviz.autodiff.rules.quantization import STRAIGHT_THROUGH_RULES
 from onnxviz.autodiff.ruleset import GRADIENT, Answer, RuleSet, gradient_of
 from onnxviz.graph.ops import Ops
@@ -25,6 +26,8 @@ STRAIGHT_THROUGH = GRADIENT.override("straight-through", STRAIGHT_THROUGH_RULES)
 DECONVNET = STRAIGHT_THROUGH.override("deconvnet", {"Relu": _deconvnet_relu})
 GUIDED_BACKPROP = STRAIGHT_THROUGH.override("guided-backprop", {"Relu": _guided_relu})
 
+GRADIENTS = (GRADIENT, STRAIGHT_THROUGH, GUIDED_BACKPROP, DECONVNET)
+
 RULE_SETS: Mapping[str, RuleSet] = MappingProxyType(
-    {rules.name: rules for rules in (GRADIENT, STRAIGHT_THROUGH, GUIDED_BACKPROP, DECONVNET)}
+    {rules.name: rules for rules in (*GRADIENTS, *LRP_RULE_SETS)}
 )

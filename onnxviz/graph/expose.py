@@ -89,6 +89,15 @@ def prune(model: ir.Model) -> None:
     passes.RemoveUnusedNodesPass()(model)
 
 
+def sweep(graph: ir.Graph) -> None:
+    """Delete, in place, the nodes of a nested graph that its outputs do not need."""
+    needed = ancestors(graph.outputs)
+    for node in reversed(list(graph)):
+        if not any(output in needed for output in node.outputs):
+            _let_go(node)
+            graph.remove(node, safe=True)
+
+
 def _let_go(node: ir.Node) -> None:
     """Release what the graphs nested in a node capture: the pass deletes the node and takes it for used."""
     for graph in nested_graphs(node):

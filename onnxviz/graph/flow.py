@@ -8,6 +8,11 @@ import onnx_ir as ir
 def reads(node: ir.Node) -> Iterator[ir.Value]:
     """The values a node reads, those captured by its nested graphs (If, Loop, Scan) included."""
     yield from (value for value in node.inputs if value is not None)
+    yield from captured(node)
+
+
+def captured(node: ir.Node) -> Iterator[ir.Value]:
+    """The outer values that the nested graphs of a node read."""
     for graph in nested_graphs(node):
         for inner in graph:
             yield from (value for value in reads(inner) if value.graph is not graph)

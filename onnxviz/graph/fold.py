@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
-from onnxviz.graph.replay import annotate
+from onnxviz.graph.annotate import annotate
 
 LIMIT = 2**24  # bytes; what is larger is left to the runtime
 

@@ -24,7 +24,7 @@ def raise_opset(proto: onnx.ModelProto, floor: int) -> onnx.ModelProto:
     `proto` may change; a Resize of an opset before 11 still wants `name_resize_modes`.
 
     Raises:
-        ModelError: An operator was never ONNX's, or is no more.
+        ModelError: An operator was never ONNX's, or is no more, or is another by now.
     """
     old = default_opset(proto)
     if old >= floor:
@@ -37,6 +37,11 @@ def raise_opset(proto: onnx.ModelProto, floor: int) -> onnx.ModelProto:
                 raise ModelError(
                     f"{node.op_type} (node {node.name!r}) is no operator of ONNX, so the model's opset {old} "
                     f"cannot be raised to {floor}; export the model with standard operators"
+                )
+            if node.op_type == "Scan" and node.domain == "" and old < 9:
+                raise ModelError(
+                    f"Scan (node {node.name or node.output[0]!r}) scans a batch in the model's opset {old}, "
+                    "which later opsets do not; export the model again with opset 9 or later"
                 )
         if old < 13:
             _flatten_hardmax(body)

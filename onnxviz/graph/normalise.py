@@ -43,6 +43,7 @@ def normalise(proto: onnx.ModelProto, folder: Path) -> ir.Model:
         check_weights(proto, folder)
         light, weights = split_weights(proto, folder)
         _name_default_domain(light)
+        _say_conditions(light)
         old = default_opset(light)
         if light.functions:
             light = onnx.inliner.inline_local_functions(infer_shapes(light), convert_version=True)
@@ -170,6 +171,18 @@ def _name_default_domain(proto: onnx.ModelProto) -> None:
         raise ModelError("it says no opset, so what its operators mean is not known; export it again")
     if not any(entry.domain == "" for entry in proto.opset_import):
         proto.opset_import.add(version=OPSET_FLOOR)
+
+
+def _say_conditions(proto: onnx.ModelProto) -> None:
+    """Give a Loop that carries nothing its condition, in place: left empty, the last input would get lost."""
+    for body in bodies(proto):
+        for node in [node for node in body.node if node.op_type == "Loop" and not any(node.input[1:])]:
+            name = f"{next(filter(None, node.output))}/condition"
+            always = onnx.helper.make_node(
+                "Constant", [], [name], value=onnx.numpy_helper.from_array(np.array(True))
+            )
+            node.input[:] = [*node.input[:1], name]
+            body.node.insert(list(body.node).index(node), always)
 
 
 def _is_small(tensor: onnx.TensorProto) -> bool:

@@ -17,8 +17,9 @@ Operand: TypeAlias = "ir.Value | float | int | npt.NDArray[Any] | None"
 _FIXED_TYPE = {
     **dict.fromkeys(["Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"], ir.DataType.BOOL),
     **dict.fromkeys(["Not", "And", "Or", "Xor", "IsInf", "IsNaN"], ir.DataType.BOOL),
-    **dict.fromkeys(["Shape", "Size", "NonZero", "ArgMax", "ArgMin"], ir.DataType.INT64),
+    **dict.fromkeys(["Shape", "Size", "SequenceLength", "NonZero", "ArgMax", "ArgMin"], ir.DataType.INT64),
 }
+_MAKES_SEQUENCES = ("SequenceConstruct", "SequenceErase", "SequenceInsert", "SequenceMap", "SplitToSequence")
 
 
 class Ops:
@@ -35,8 +36,10 @@ class Ops:
         tries = (f"{prefix}{'' if n == 1 else n}/" for n in itertools.count(1))
         self.prefix = next(p for p in tries if not any(name.startswith(p) for name in taken))
         self.opset_imports: Mapping[str, int] = graph.opset_imports
+        self.graph = graph
         self._tape = self._root = Tape(graph)
         self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
+        self._weights: dict[ir.Value, ir.Value] = {}
         self._numbers = itertools.count(1)
 
     def __getattr__(self, op_type: str) -> Callable[..., ir.Value]:
@@ -53,7 +56,7 @@ class Ops:
     def inside(self, graph: ir.Graph) -> Self:
         """The same for a graph nested in this one: all names differ, and constants stay outside."""
         nested = copy.copy(self)
-        nested._tape = Tape(graph)
+        nested.graph, nested._tape = graph, Tape(graph)
         return nested
 
     def emit(
@@ -92,6 +95,13 @@ class Ops:
             self._constants[key] = self._root.initializer(ir.tensor(array), self._name("constant"))
         return self._constants[key]
 
+    def weight(self, value: ir.Value) -> ir.Value:
+        """A weight of a nested graph as one of the whole graph."""
+        assert value.const_value is not None
+        if value not in self._weights:
+            self._weights[value] = self._root.initializer(value.const_value, self._name("weight"))
+        return self._weights[value]
+
     def ints(self, *numbers: int) -> ir.Value:
         """A constant vector of int64: axes, shapes, pads."""
         return self.constant(np.array(numbers, np.int64))
@@ -120,12 +130,44 @@ class Ops:
         """A tensor of one number, of a shape that may be computed."""
         return self.ConstantOfShape(shape, value=ir.tensor(np.full(1, number, dtype.numpy())))
 
-    def _type_of(self, op_type: str, attributes: Mapping[str, Any], like: ir.DataType) -> ir.TensorType:
+    def nested(self, inputs: Sequence[ir.Value], write: Callable[..., Sequence[ir.Value]]) -> ir.Graph:
+        """The graph with those inputs whose outputs `write(op, *inputs)` returns."""
+        graph = ir.Graph(inputs, [], nodes=[], name="body")
+        inside = self.inside(graph)
+        graph.outputs.extend(inside.returned(write(inside, *inputs)))
+        return graph
+
+    def placeholder(self, like: ir.Value, kind: ir.TypeProtocol | None = None) -> ir.Value:
+        """What a nested graph is fed: a value of another's shape, and of its type or the type `kind`."""
+        return ir.Value(name=self._name("input"), type=kind or like.type, shape=like.shape)
+
+    def element(self, sequence: ir.Value) -> ir.Value:
+        """A placeholder for an element of a sequence, of any shape."""
+        assert sequence.dtype is not None
+        return ir.Value(name=self._name("element"), type=ir.TensorType(sequence.dtype))
+
+    def returned(self, values: Sequence[ir.Value]) -> list[ir.Value]:
+        """Values as a nested graph may return them: each made inside, and each once."""
+        made = {value for node in self.nodes for value in node.outputs}
+        answers: list[ir.Value] = []
+        for value in values:
+            if value in made and value not in answers:
+                answers.append(value)
+            else:
+                (same,) = self.emit("Identity", [value], {})
+                same.type, same.shape = value.type, value.shape
+                answers.append(same)
+        return answers
+
+    def _type_of(
+        self, op_type: str, attributes: Mapping[str, Any], like: ir.DataType
+    ) -> ir.TensorType | ir.SequenceType:
         tells = attributes.get({"Cast": "to", "ConstantOfShape": "value"}.get(op_type, ""))
         if tells is not None:
             tells = tells.value if isinstance(tells, ir.Attr) else tells
             return ir.TensorType(ir.DataType(tells) if op_type == "Cast" else tells.dtype)
-        return ir.TensorType(_FIXED_TYPE.get(op_type, like))
+        tensor = ir.TensorType(_FIXED_TYPE.get(op_type, like))
+        return ir.SequenceType(tensor) if op_type in _MAKES_SEQUENCES else tensor
 
     def _name(self, stem: str) -> str:
         return f"{self.prefix}{stem}_{next(self._numbers)}"

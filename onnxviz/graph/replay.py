@@ -1,15 +1,15 @@
-"""Write nodes of a graph once more, with other inputs; tell what new nodes make."""
+"""Write nodes of a graph once more, with other inputs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
-import onnx
 import onnx_ir as ir
 
-from onnxviz.graph.flow import nested_graphs, reads
-from onnxviz.graph.normalise import infer_shapes
-from onnxviz.graph.ops import Ops, constant_of
+from onnxviz.graph.annotate import annotate
+from onnxviz.graph.flow import nested_graphs
+from onnxviz.graph.ops import Ops
 
-_SMALL = 256  # elements: shapes and axes are read from constants up to this size
+REPLAYED = "replayed"
+"""Where the `meta` of a node that was written once more holds the first one."""
 
 
 def replay(op: Ops, nodes: Iterable[ir.Node], given: dict[ir.Value, ir.Value]) -> None:
@@ -21,34 +21,17 @@ def replay(op: Ops, nodes: Iterable[ir.Node], given: dict[ir.Value, ir.Value]) -
         for old, new in zip(node.outputs, made, strict=True):
             given[old] = new
             new.type, new.shape = old.type, old.shape
+            op.nodes[-1].meta[REPLAYED] = node.meta.get(REPLAYED, node)
 
 
-def annotate(nodes: Sequence[ir.Node], opset_imports: Mapping[str, int]) -> None:
-    """Infer, in place, the types and shapes of what `nodes` make; what cannot be told stays unknown."""
-    inferred = infer_shapes(as_model(nodes, opset_imports)).graph
-    known = {proto.name: proto for proto in inferred.value_info}
-    for value in (value for node in nodes for value in node.outputs):
-        if value.name in known:
-            ir.serde.deserialize_value_info_proto(known[value.name], value)
-
-
-def as_model(nodes: Sequence[ir.Node], opset_imports: Mapping[str, int]) -> onnx.ModelProto:
-    """A model of those nodes alone, without outputs; it reads what they read, small constants inside."""
-    made = {value for node in nodes for value in node.outputs}
-    inputs, weights = [], []
-    for value in dict.fromkeys(value for node in nodes for value in reads(node) if value not in made):
-        array = constant_of(value) if _is_small(value) else None
-        if array is not None:
-            weights.append(onnx.numpy_helper.from_array(array, value.name))
-        else:
-            inputs.append(ir.to_proto(value))
-    graph = onnx.helper.make_graph([ir.to_proto(node) for node in nodes], "nodes", inputs, [], weights)
-    imports = [onnx.helper.make_opsetid(domain, version) for domain, version in opset_imports.items()]
-    return onnx.helper.make_model(graph, opset_imports=imports)
-
-
-def _is_small(value: ir.Value) -> bool:
-    return value.const_value is not None and value.const_value.size <= _SMALL
+def rerun(op: Ops, graph: ir.Graph, given: dict[ir.Value, ir.Value]) -> list[ir.Value]:
+    """Write the nodes of a nested graph once more, with the inputs that `given` says; returns its outputs."""
+    for weight in graph.initializers.values():
+        given[weight] = op.weight(weight)
+    before = len(op.nodes)
+    replay(op, graph, given)
+    annotate(op.nodes[before:], op.opset_imports)
+    return [given.get(value, value) for value in graph.outputs]
 
 
 def _copied(attribute: ir.Attr, given: Mapping[ir.Value, ir.Value]) -> ir.Attr:

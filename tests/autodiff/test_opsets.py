@@ -11,15 +11,25 @@ from autodiff.cases import CASES
 from autodiff.cases.table import Case, cases, feeds_of, floats_of, model_of, newest_opset
 
 from onnxviz._reference.evaluator import run
-from onnxviz.autodiff.ruleset import GRADIENT
-from onnxviz.autodiff.variants import RULE_SETS
+from onnxviz.autodiff.ruleset import GRADIENT, zero_everywhere
+from onnxviz.autodiff.variants import GRADIENTS
+from onnxviz.errors import ModelError
 from onnxviz.graph.model import load
 from onnxviz.testing import check_gradient
 
 IR_VERSIONS = {7: 3, 8: 3, 9: 4, 10: 5, 11: 6, 12: 7, 13: 7, 14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9}
 
 # Forms that an operator has left behind: what was an attribute is an input now, or the other way round.
+_LAYER = "double[4,2,3] x, double[1,{0},3] w, double[1,{0},2] r"
 OLD_FORMS = {
+    ("GRU", 7): Case(_LAYER.format(6), "y, last = GRU<hidden_size=2>(x, w, r)"),
+    ("LSTM", 7): Case(_LAYER.format(8), "y, last, cell = LSTM<hidden_size=2>(x, w, r)"),
+    ("RNN", 7): Case(_LAYER.format(2), "y, last = RNN<hidden_size=2>(x, w, r)"),
+    ("SequenceEmpty", 11): Case(
+        "double[3] a",
+        "n = SequenceEmpty<dtype=DOUBLE>() t = SequenceInsert(n, a) z = ConcatFromSequence<axis=0>(t) "
+        "r = Constant<value=int64[1]{3}>() y = Reshape(z, r)",
+    ),
     ("Pad", 7): Case("double[2,3] a", "y = Pad<pads=[0,1,1,0], value=0.5>(a)"),
     ("Resize", 10): Case(
         "double[1,1,2,4] a", 's = Constant<value=float[4]{1,1,2,2}>() y = Resize<mode="linear">(a, s)'
@@ -44,8 +54,16 @@ def versions(operator: str) -> Iterator[int]:
 
 
 SCHEMAS = [schema for schema in onnx.defs.get_all_schemas_with_history() if schema.domain == ""]
-OPERATORS = sorted({name for rules in RULE_SETS.values() for name in rules.by_type if "::" not in name})
+OPERATORS = sorted(
+    {
+        name
+        for rules in GRADIENTS
+        for name, rule in rules.by_type.items()
+        if "::" not in name and rule is not zero_everywhere
+    }
+)
 PAIRS = [(operator, opset) for operator in OPERATORS for opset in versions(operator)]
+PAIRS.remove(("Scan", 8))
 
 
 def model_at(case: Case, opset: int, dtype: str) -> onnx.ModelProto | None:
@@ -56,7 +74,8 @@ def model_at(case: Case, opset: int, dtype: str) -> onnx.ModelProto | None:
     context.ir_version, context.opset_imports = model.ir_version, {"": opset}
     try:
         for node in model.graph.node:
-            onnx.checker.check_node(node, context)
+            if not any(attribute.HasField("g") for attribute in node.attribute):  # that captures values
+                onnx.checker.check_node(node, context)
         onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError):
         return None
@@ -84,6 +103,14 @@ def test_gradient_of_every_version(operator: str, opset: int) -> None:
         session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
         (y,) = session.run(None, narrow)
         np.testing.assert_allclose(run(load(model), narrow)["y"], y, rtol=1e-4, atol=1e-5)
+
+
+def test_scan_over_a_batch_is_refused() -> None:
+    """The first Scan did so; onnx's converter takes away the batch."""
+    body = "body = b (double[3] s, double[3] x) => (double[3] t, double[3] o) { t = Mul(s, x) o = Exp(t) }"
+    case = Case("double[2,3] h, double[2,5,3] xs", f'last, y = Scan<num_scan_inputs=1, {body}>("", h, xs)')
+    with pytest.raises(ModelError, match=r"Scan \(node 'last'\) .* opset 8, .* export the model again"):
+        load(model_of(case, opset=8))
 
 
 def test_every_operator_of_the_standard_that_is_differentiable_has_a_rule_or_a_body() -> None:

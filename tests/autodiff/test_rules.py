@@ -19,6 +19,11 @@ from onnxviz.testing import check_gradient
 OPSETS = sorted({18, newest_opset()})
 
 
+def opsets_of(case: Case) -> list[int]:
+    """Where to check a case: an operator newer than the runtime in the standard's own evaluator alone."""
+    return [opset for opset in OPSETS if case.since <= opset < case.until] or [case.since]
+
+
 def on_runtime(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 4
@@ -57,11 +62,12 @@ def assert_close(got: list[np.ndarray], want: Mapping[str, np.ndarray], toleranc
 
 @pytest.mark.parametrize(
     ("key", "opset"),
-    [(key, opset) for key, case in CASES.items() for opset in OPSETS if opset >= case.since],
+    [(key, opset) for key, case in CASES.items() for opset in opsets_of(case)],
 )
 def test_rule_agrees_with_finite_differences(key: str, opset: int) -> None:
     case = CASES[key]
-    check_gradient(model_of(case, opset=opset), "y", floats_of(case), inputs=feeds_of(case))
+    # Not the seed of the inputs: a cotangent equal to x hides the mistakes of a normalisation.
+    check_gradient(model_of(case, opset=opset), "y", floats_of(case), inputs=feeds_of(case), seed=1)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +76,8 @@ def test_rule_agrees_with_finite_differences(key: str, opset: int) -> None:
         (key, opset)
         for key, case in CASES.items()
         for opset in OPSETS
-        if opset >= max(case.since, case.runs) and (opset == OPSETS[-1] or not key.endswith("-symbolic"))
+        if max(case.since, case.runs) <= opset < case.until
+        and (opset == OPSETS[-1] or not key.endswith("-symbolic"))
     ],
 )
 def test_runtime_agrees_in_float32(key: str, opset: int) -> None:
@@ -83,13 +90,15 @@ def test_runtime_agrees_in_float32(key: str, opset: int) -> None:
 
 @pytest.mark.parametrize("key", [key for key, case in CASES.items() if case.runs > OPSETS[-1]])
 def test_graph_is_valid_where_the_runtime_has_no_kernel(key: str) -> None:
-    derived = derivative(CASES[key], "float", OPSETS[-1])
+    derived = derivative(CASES[key], "float", opsets_of(CASES[key])[-1])
     assert set(derived.gradients) == set(floats_of(CASES[key]))
 
 
-@pytest.mark.parametrize("operator", sorted(GRADIENT.by_type))
+@pytest.mark.parametrize(
+    "operator", sorted({key.split("-")[0] for key, case in CASES.items() if case.runs <= OPSETS[-1]})
+)
 def test_runtime_agrees_in_float16(operator: str) -> None:
-    key = next(cases(operator))
+    key = next(key for key in cases(operator) if CASES[key].runs <= OPSETS[-1])
     case, opset = CASES[key], OPSETS[-1]
     exact = derivative(case, "double", opset)
     feeds = narrowed(with_cotangent(case, exact, opset), "float16")
@@ -109,7 +118,7 @@ def test_every_operator_with_a_rule_has_cases() -> None:
         for operator in OPERATORS
         for key in cases(operator.__name__)
         for opset in OPSETS
-        if opset >= max(CASES[key].since, CASES[key].runs)
+        if max(CASES[key].since, CASES[key].runs) <= opset < min(CASES[key].until, CASES[key].forward)
     ],
 )
 def test_reference_operators_agree_with_the_runtime(key: str, opset: int) -> None:
@@ -270,27 +279,15 @@ def model_with_node_names(inputs: str, body: str) -> onnx.ModelProto:
     ("inputs", "body", "message"),
     [
         (
-            "double[2] a",
-            't = Constant<value=bool{1}>() y = Dropout(a, "", t)',
-            r"Dropout node 'the dropout' may be in training mode; export the model for inference",
-        ),
-        ("double[2] a, bool t", 'y = Dropout(a, "", t)', r"'the dropout' may be in training mode"),
-        (
-            "double[2,3] a, double[3] s",
-            "y, m, v = BatchNormalization<training_mode=1>(a, s, s, s, s)",
-            r"BatchNormalization node 'the batchnormalization' is in training mode",
+            "double a",
+            "x = Constant<value=double[2]{1,2}>() t = Constant<value=bool{1}>() y = Dropout(x, a, t)",
+            r"rule for Dropout \(node 'the dropout'\) has no gradient for its input 'a'",
         ),
         (
-            "double[1,1,2,2] a, double[8] roi",
-            's = Constant<value_ints=[1,1,3,3]>() y = Resize<mode="linear", '
-            'coordinate_transformation_mode="tf_crop_and_resize">(a, roi, "", s)',
-            r"Resize with tf_crop_and_resize \(node 'the resize'\); use the numerical route",
-        ),
-        (
-            "double[1,1,2,4] a",
-            "s = Constant<value_ints=[3,3]>() y = Resize<axes=[2,3], "
-            'keep_aspect_ratio_policy="not_larger">(a, "", "", s)',
-            r"Resize with keep_aspect_ratio_policy \(node 'the resize'\); use the numerical route",
+            "double[8] a",
+            "x = Constant<value=double[1,1,2,2]{1,2,3,4}>() s = Constant<value_ints=[1,1,3,3]>() "
+            'y = Resize<mode="linear", coordinate_transformation_mode="tf_crop_and_resize">(x, a, "", s)',
+            r"rule for Resize \(node 'the resize'\) has no gradient for its input 'a'",
         ),
     ],
 )

@@ -12,7 +12,7 @@ from onnxviz._reference.evaluator import run
 from onnxviz.autodiff import ruleset
 from onnxviz.autodiff.pullback import gradient
 from onnxviz.autodiff.ruleset import GRADIENT, ZERO, Answer, gradient_of, vjp
-from onnxviz.autodiff.variants import RULE_SETS
+from onnxviz.autodiff.variants import GRADIENTS, RULE_SETS
 from onnxviz.errors import UnsupportedOperator
 from onnxviz.graph.model import Model, load
 from onnxviz.graph.ops import Ops
@@ -143,7 +143,7 @@ def own_operator(monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
-@pytest.mark.parametrize("rules", sorted(RULE_SETS))
+@pytest.mark.parametrize("rules", sorted(rules.name for rules in GRADIENTS))
 def test_own_rule_for_a_custom_operator(own_operator: str, rules: str) -> None:
     @vjp(own_operator)
     def double(op: Ops, _node: ir.Node, g: ir.Value) -> list[Answer]:

@@ -1,6 +1,4 @@
-"""Arithmetic and elementary functions, element by element (broadcasting undone)."""
-
-import math
+"""Arithmetic, choice and conversion, element by element (broadcasting undone)."""
 
 import onnx_ir as ir
 
@@ -8,43 +6,20 @@ from onnxviz.autodiff.rules.helpers import Answers, cast_like, data, unbroadcast
 from onnxviz.autodiff.ruleset import ZERO, constant_everywhere, vjp
 from onnxviz.graph.ops import Ops
 
-constant_everywhere("Floor", "Ceil", "Round", "Sign", "ConstantOfShape")
+# Reviewed: each output is piecewise constant in every input that can hold floats.
+constant_everywhere("Floor", "Ceil", "Round", "Sign", "IsInf", "IsNaN")
+constant_everywhere("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")
+constant_everywhere("And", "Or", "Xor", "Not")
+constant_everywhere("BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot")
+constant_everywhere("ArgMax", "ArgMin", "Hardmax", "NonZero", "NonMaxSuppression", "TfIdfVectorizer")
+constant_everywhere("Shape", "Size", "ConstantOfShape", "EyeLike")
+constant_everywhere("HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix")
+constant_everywhere("RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial")
 
 
 @vjp("Identity")
 def _identity(_op: Ops, _node: ir.Node, g: ir.Value) -> Answers:
     return (g,)
-
-
-@vjp("Neg")
-def _neg(op: Ops, _node: ir.Node, g: ir.Value) -> Answers:
-    return (op.Neg(g),)
-
-
-@vjp("Exp")
-def _exp(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
-    return (op.Mul(g, node.outputs[0]),)
-
-
-@vjp("Log")
-def _log(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
-    return (op.Div(g, node.inputs[0]),)
-
-
-@vjp("Sqrt")
-def _sqrt(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
-    return (op.Div(g, op.Mul(2, node.outputs[0])),)
-
-
-@vjp("Abs")
-def _abs(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
-    return (op.Mul(g, op.Sign(node.inputs[0])),)
-
-
-@vjp("Erf")
-def _erf(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
-    (x,) = node.inputs
-    return (op.Mul(g, op.Mul(2 / math.sqrt(math.pi), op.Exp(op.Neg(op.Mul(x, x))))),)
 
 
 @vjp("Cast")
@@ -55,9 +30,35 @@ def _cast(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     return (op.Cast(g, to=int(x.dtype)) if x.dtype.is_floating_point() else ZERO,)
 
 
+@vjp("CastLike")
+def _cast_like(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
+    return *_cast(op, node, g), ZERO
+
+
+@vjp("BitCast")
+def _bit_cast(_op: Ops, node: ir.Node, g: ir.Value) -> Answers:
+    """Floats read as the type that they are; read as another they have no derivative."""
+    return (g if data(node).dtype == node.outputs[0].dtype else None,)
+
+
 @vjp("Add", "Sum")
 def _sum(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     return [unbroadcast(op, g, x, node.outputs[0]) for x in node.inputs if x is not None]
+
+
+@vjp("Mean")
+def _mean(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
+    share = op.Div(g, len(node.inputs))
+    return [unbroadcast(op, share, x, node.outputs[0]) for x in node.inputs]
+
+
+@vjp("Max", "Min")
+def _extreme(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
+    """To the largest or smallest, in equal shares where several are."""
+    (y,) = node.outputs
+    chosen = [cast_like(op, op.Equal(x, y), y) for x in node.inputs]
+    share = op.Div(g, op.Sum(*chosen))
+    return [unbroadcast(op, op.Mul(c, share), x, y) for c, x in zip(chosen, node.inputs, strict=True)]
 
 
 @vjp("Sub")
@@ -77,6 +78,14 @@ def _div(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     (a, b), (y,) = node.inputs, node.outputs
     over = op.Div(g, b)
     return unbroadcast(op, over, a, y), unbroadcast(op, op.Neg(op.Mul(over, y)), b, y)
+
+
+@vjp("Mod")
+def _mod(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
+    """y = a - q b with a whole q, which `fmod` says how to round."""
+    (a, b), (y,) = node.inputs, node.outputs
+    quotient = op.Round(op.Div(op.Sub(a, y), b))
+    return unbroadcast(op, g, a, y), unbroadcast(op, op.Neg(op.Mul(g, quotient)), b, y)
 
 
 @vjp("Pow")

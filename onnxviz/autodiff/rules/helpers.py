@@ -20,10 +20,34 @@ def data(node: ir.Node) -> ir.Value:
     return value
 
 
+def type_of(value: ir.Value) -> ir.DataType:
+    """The element type of a value, which a differentiable one has."""
+    assert value.dtype is not None
+    return value.dtype
+
+
+def produced(op: Ops, node: ir.Node, index: int, dtype: ir.DataType) -> ir.Value:
+    """An optional output of a node; a node that leaves it out is made to produce it."""
+    node.resize_outputs(max(index + 1, len(node.outputs)))
+    for value in node.outputs:
+        value.name = value.name or ""
+    value = node.outputs[index]
+    if not value.name:
+        value.name, value.type = f"{op.prefix}{node.outputs[0].name}/{index}", ir.TensorType(dtype)
+    return value
+
+
 def cast_like(op: Ops, value: ir.Value, like: ir.Value) -> ir.Value:
     """`value` with the element type of `like`."""
     assert like.dtype is not None
     return value if value.dtype == like.dtype else op.Cast(value, to=int(like.dtype))
+
+
+def wide(op: Ops, value: ir.Value) -> ir.Value:
+    """`value`, in float32 if it is of half floats: for sums and squares beyond their range."""
+    assert value.dtype is not None
+    half = value.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+    return op.Cast(value, to=int(ir.DataType.FLOAT)) if half else value
 
 
 def unbroadcast(op: Ops, g: ir.Value, x: ir.Value | None, y: ir.Value) -> ir.Value:
@@ -68,22 +92,25 @@ def positions(op: Ops, x: ir.Value) -> ir.Value:
 
 def scatter_back(op: Ops, x: ir.Value, where: ir.Value, g: ir.Value) -> ir.Value:
     """Add each element of `g` onto the element of x that `where` (flat places in x) names."""
-    return op.reshape_like(scatter_add(op, op.Reshape(op.Size(x), op.ints(1)), where, g), x)
+    return op.reshape_like(scatter_add(op, count_of(op, x), where, g), x)
+
+
+def count_of(op: Ops, x: ir.Value) -> ir.Value:
+    """How many elements x has, as a vector of one: a constant where it is known."""
+    if x.shape is not None and x.shape.is_static():
+        return op.ints(math.prod(x.shape.numpy()))
+    return op.Reshape(op.Size(x), op.ints(1))
 
 
 def scatter_add(op: Ops, size: ir.Value, where: ir.Value, g: ir.Value) -> ir.Value:
     """A vector of `size` zeros with each element of `g` added at the place that `where` names."""
-    assert g.dtype is not None
     # ONNX Runtime adds no half floats here, and sums of many would lose digits.
-    half = g.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
-    wide = op.Cast(g, to=int(ir.DataType.FLOAT)) if half else g
-    assert wide.dtype is not None
-    flat = op.ints(-1)
-    zeros = op.full(size, 0, wide.dtype)
+    added, flat = wide(op, g), op.ints(-1)
+    zeros = op.full(size, 0, type_of(added))
     landed = op.ScatterElements(
-        zeros, op.Reshape(where, flat), op.Reshape(wide, flat), axis=0, reduction="add"
+        zeros, op.Reshape(where, flat), op.Reshape(added, flat), axis=0, reduction="add"
     )
-    return op.Cast(landed, to=int(g.dtype)) if half else landed
+    return cast_like(op, landed, g)
 
 
 def _shrinks_by(x: ir.Value, y: ir.Value) -> int | None:

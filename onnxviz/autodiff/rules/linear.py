@@ -1,4 +1,4 @@
-"""Matrix products."""
+"""Matrix products and determinants."""
 
 import onnx_ir as ir
 
@@ -65,3 +65,22 @@ def _sum_batch(op: Ops, g: ir.Value, x: ir.Value, other: ir.Value) -> ir.Value:
     together = [b if a == 1 else a for a, b in pairs] if certain else [None] * width
     g.shape = ir.Shape([*together, *list(x.shape)[-2:]])
     return unbroadcast(op, g, x, g)
+
+
+@vjp("Det")
+def _det(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
+    """d det(A) / dA is the matrix of cofactors; that of (i, j) is det(A with the unit vector j as its row i).
+
+    So singular matrices need no special care, and the derivative of this is made of determinants again.
+    """
+    (x,) = node.inputs
+    assert x is not None
+    assert x.dtype is not None
+    rank = rank_of(x)
+    size = op.Squeeze(op.shape(x, rank - 1), op.ints(0))
+    along = op.Range(op.scalar(0), size, op.scalar(1))
+    i, j, row, column = (op.Reshape(along, op.ints(-1, *[1] * after)) for after in (3, 2, 1, 0))
+    unit = op.Cast(op.Equal(column, j), to=int(x.dtype))
+    axes = op.ints(rank - 2, rank - 1)
+    cofactors = op.Det(op.Where(op.Equal(row, i), unit, op.Unsqueeze(x, axes)))
+    return (op.Mul(op.Unsqueeze(g, axes), cofactors),)

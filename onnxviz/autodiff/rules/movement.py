@@ -3,9 +3,18 @@
 import numpy as np
 import onnx_ir as ir
 
-from onnxviz.autodiff.rules.helpers import Answers, data, positions, scatter_add, scatter_back, unbroadcast
-from onnxviz.autodiff.ruleset import ZERO, node_name, vjp
-from onnxviz.errors import UnsupportedOperator
+from onnxviz.autodiff.rules.helpers import (
+    Answers,
+    Cotangent,
+    cast_like,
+    data,
+    positions,
+    produced,
+    scatter_back,
+    type_of,
+    unbroadcast,
+)
+from onnxviz.autodiff.ruleset import ZERO, vjp
 from onnxviz.graph.ops import Ops, constant_of, rank_of
 
 
@@ -16,16 +25,15 @@ def _reshape(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
 
 
 @vjp("Dropout")
-def _dropout(_op: Ops, node: ir.Node, g: ir.Value, *_mask: ir.Value) -> Answers:
-    rest = node.inputs[1:]
-    training = rest[1] if len(rest) == 2 else None
-    if training is not None:
-        flag = constant_of(training)
-        if flag is None or flag.any():
-            raise UnsupportedOperator(
-                f"Dropout node {node_name(node)!r} may be in training mode; export the model for inference"
-            )
-    return g, *(ZERO for _ in rest)
+def _dropout(op: Ops, node: ir.Node, g: ir.Value, _mask: Cotangent = None) -> Answers:
+    """In training y = x mask / (1 - ratio), with the mask that the node itself has drawn."""
+    ratio, training = (*node.inputs[1:], None, None)[:2]
+    flag = constant_of(training)
+    if training is None or (flag is not None and not flag.any()):
+        return g, *(ZERO for _ in node.inputs[1:])
+    rate = cast_like(op, op.constant(np.array(0.5)) if ratio is None else ratio, g)
+    kept = op.Where(produced(op, node, 1, ir.DataType.BOOL), op.Div(g, op.Sub(1, rate)), 0)
+    return kept if flag is not None else op.Where(training, kept, g), None, ZERO
 
 
 @vjp("Transpose")
@@ -54,13 +62,6 @@ def _split(op: Ops, node: ir.Node, *gs: ir.Value | None) -> Answers:
     return op.Concat(*parts, axis=node.attributes.get_int("axis", 0)), *(ZERO for _ in rest)
 
 
-@vjp("Gather")
-def _gather(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
-    x, indices = data(node), node.inputs[1]
-    where = op.Gather(positions(op, x), indices, axis=node.attributes.get_int("axis", 0))
-    return scatter_back(op, x, where, g), ZERO
-
-
 @vjp("Slice")
 def _slice(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     x, bounds = data(node), node.inputs[1:]
@@ -79,13 +80,67 @@ def _pad(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     if mode != "constant":
         where = op.Pad(positions(op, x), pads, None, axes, mode=mode)
         return scatter_back(op, x, where, g), *(ZERO for _ in node.inputs[1:])
-    # What was filled in goes to a place behind the last, and from there to the fill value.
-    size = op.Reshape(op.Size(x), op.ints(1))
-    where = op.Pad(positions(op, x), pads, op.Reshape(size, op.ints()), axes)
-    landed = scatter_add(op, op.Add(size, 1), where, g)
-    dx = op.reshape_like(op.Slice(landed, op.ints(0), size), x)
-    dfill = fill and op.reshape_like(op.Slice(landed, size, op.Add(size, 1)), fill)
+    dx = op.Pad(g, op.Neg(pads), None, axes)
+    filled = op.Pad(op.zeros_like(x), pads, op.constant(np.ones((), type_of(g).numpy())), axes)
+    dfill = fill and op.reshape_like(op.ReduceSum(op.Mul(g, filled), keepdims=0), fill)
     return (dx, ZERO, dfill, ZERO)[: len(node.inputs)]
+
+
+@vjp("Tile")
+def _tile(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
+    """Each axis of g is [repeat, size]; sum over the repeats."""
+    x, repeats = data(node), node.inputs[1]
+    column, every_other = op.ints(-1, 1), range(0, 2 * rank_of(x), 2)
+    pairs = op.Concat(op.Reshape(repeats, column), op.Reshape(op.shape(x), column), axis=1)
+    copies = op.Reshape(g, op.Reshape(pairs, op.ints(-1)), allowzero=1)
+    return op.ReduceSum(copies, op.ints(*every_other), keepdims=0, noop_with_empty_axes=1), ZERO
+
+
+@vjp("Trilu")
+def _trilu(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
+    rest = node.inputs[1:]
+    return op.Trilu(g, *rest, upper=node.attributes.get_int("upper", 1)), *(ZERO for _ in rest)
+
+
+@vjp("DepthToSpace")
+def _depth_to_space(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
+    deep = op.SpaceToDepth(g, blocksize=node.attributes.get_int("blocksize"))
+    if node.attributes.get_string("mode", "DCR") == "DCR":
+        return (deep,)
+    # SpaceToDepth has no CRD before opset 28: its channels [block * block, C] turn to [C, block * block].
+    x = data(node)
+    taps = node.attributes.get_int("blocksize") ** 2
+    split = op.Reshape(deep, op.Concat(op.ints(0, taps, -1), op.shape(x, 2), axis=0))
+    return (op.reshape_like(op.Transpose(split, perm=[0, 2, 1, 3, 4]), x),)
+
+
+@vjp("SpaceToDepth")
+def _space_to_depth(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
+    return op.emit("DepthToSpace", [g], dict(node.attributes))
+
+
+@vjp("CenterCropPad")
+def _center_crop_pad(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
+    """What was padded is cropped and the reverse, with the odd one at the same end."""
+    x, axes = data(node), node.attributes.get_ints("axes", None)
+    size = op.shape(x) if axes is None else op.Gather(op.shape(x), op.ints(*axes))
+    return op.CenterCropPad(g, size, axes=axes), ZERO
+
+
+@vjp("ReverseSequence")
+def _reverse_sequence(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
+    return op.emit("ReverseSequence", [g, node.inputs[1]], dict(node.attributes))[0], ZERO
+
+
+@vjp("Col2Im")
+def _col2im(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
+    """Its transpose reads each block again: a convolution whose kernels have a single 1."""
+    x, (image, block) = data(node), node.inputs[1:]
+    taps = op.ReduceProd(block, keepdims=1)
+    square = op.full(op.Concat(taps, taps, axis=0), 0, type_of(x))
+    kernels = op.Reshape(op.EyeLike(square), op.Concat(op.ints(-1, 1), block, axis=0))
+    planes = op.Reshape(g, op.Concat(op.ints(-1, 1), image, axis=0))
+    return op.reshape_like(op.emit("Conv", [planes, kernels], dict(node.attributes))[0], x), ZERO, ZERO
 
 
 def _width(op: Ops, x: ir.Value, axis: int) -> ir.Value:

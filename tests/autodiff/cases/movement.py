@@ -1,7 +1,6 @@
 """Operators that only move data."""
 
-import numpy as np
-from autodiff.cases.table import FLATTENED, add, add_symbolic
+from autodiff.cases.table import FLATTENED, NEVER, add, add_symbolic
 
 add("Dropout", "double[2,3] a", "y = Dropout(a)")
 add("Dropout-mask", "double[2,3] a", "y, mask = Dropout(a)")
@@ -10,6 +9,24 @@ add(
     "Dropout-flag-off",
     "double[2,3] a",
     'f = Constant<value=bool{0}>() y = Dropout(a, "", f)',
+)
+# The reference evaluator draws the same mask each time, ONNX Runtime another.
+_training = "f = Constant<value=bool{1}>() r = Constant<value=double{0.7}>()"
+add("Dropout-training", "double[4,6] a", f'{_training} y = Dropout<seed=3>(a, "", f)', runs=NEVER)
+add("Dropout-training-ratio", "double[4,6] a", f"{_training} y = Dropout<seed=3>(a, r, f)", runs=NEVER)
+add("Dropout-training-mask", "double[4,6] a", f'{_training} y, m = Dropout<seed=3>(a, "", f)', runs=NEVER)
+add(
+    "Dropout-training-computed",
+    "double[4,6] a, float r, bool f",
+    "y = Dropout<seed=3>(a, r, f)",
+    feeds={"r": 0.3, "f": True},
+    runs=NEVER,
+)
+add(
+    "Dropout-inference-computed",
+    "double[4,6] a, float r, bool f",
+    "y = Dropout<seed=3>(a, r, f)",
+    feeds={"r": 0.3, "f": False},
 )
 
 
@@ -129,6 +146,18 @@ add(
 )
 add("Pad-computed", "double[2,3] a, double v, int64[4] s", "y = Pad(a, s, v)", feeds={"s": [0, 1, 2, 0]})
 add(
+    "Pad-computed-axes",
+    "double[2,3] a, double v, int64[2] s, int64[1] x",
+    f"z = Pad(a, s, v, x) {FLATTENED}",
+    feeds={"s": [2, -1], "x": [-1]},
+)
+add(
+    "Pad-computed-axes-reflect",
+    "double[2,3] a, int64[2] s, int64[1] x",
+    f'z = Pad<mode="reflect">(a, s, "", x) {FLATTENED}',
+    feeds={"s": [2, 1], "x": [1]},
+)
+add(
     "Pad-computed-edge",
     "double[2,3] a, int64[4] s",
     'y = Pad<mode="edge">(a, s)',
@@ -178,15 +207,85 @@ for _what, _a, _shape in (
     )
 add("Expand-symbolic", "double[N,3] a, int64[2] s", "y = Expand(a, s)", feeds={"s": [4, 3]}, sizes={"N": 1})
 
-for _axis in (0, 1, -1):
-    for _what, _indices in (("scalar", 1), ("vector", [1, 0, 1, -1]), ("matrix", [[0, 1], [-2, 0]])):
-        _dims = {0: "", 1: "[4]", 2: "[2,2]"}[np.ndim(_indices)]
-        add(
-            f"Gather-axis{_axis}-{_what}",
-            f"double[3,2,4] a, int64{_dims} i",
-            f"y = Gather<axis={_axis}>(a, i)",
-            feeds={"i": _indices},
+for _repeats in ("1,3", "2,1", "2,3"):
+    add_symbolic(
+        f"Tile-{_repeats}", "double[2,4] a", f"r = Constant<value_ints=[{_repeats}]>() y = Tile(a, r)"
+    )
+add("Tile-computed", "double[N,2,3] a, int64[3] r", "y = Tile(a, r)", feeds={"r": [2, 1, 3]}, sizes={"N": 2})
+add(
+    "Tile-nothing",
+    "double[2,3] a, int64[2] r",
+    "t = Tile(a, r) s = ReduceSum<keepdims=0>(t) y = Sum(a, s)",
+    feeds={"r": [2, 0]},
+)
+
+for _k in ("", "-1", "2"):
+    for _upper in (0, 1):
+        _constant = f"k = Constant<value=int64{{{_k}}}>()" if _k else ""
+        add_symbolic(
+            f"Trilu-{'upper' if _upper else 'lower'}{_k}",
+            "double[2,4,3] a",
+            f"{_constant} y = Trilu<upper={_upper}>(a{', k' if _k else ''})",
         )
-add("Gather-default", "double[3,2] a, int64[2] i", "y = Gather(a, i)", feeds={"i": [2, 0]})
-add("Gather-int32", "double[3,2] a, int32[2] i", "y = Gather(a, i)", feeds={"i": [2, 2]})
-add("Gather-symbolic", "double[N,2] a, int64[2] i", "y = Gather(a, i)", feeds={"i": [-1, 0]}, sizes={"N": 3})
+add("Trilu-computed", "double[3,4] a, int64 k", "y = Trilu(a, k)", feeds={"k": 1})
+
+for _mode in ("DCR", "CRD"):
+    add_symbolic(
+        f"DepthToSpace-{_mode}", "double[2,12,2,3] a", f'y = DepthToSpace<blocksize=2, mode="{_mode}">(a)'
+    )
+add("DepthToSpace-default", "double[1,18,1,2] a", "y = DepthToSpace<blocksize=3>(a)")
+add_symbolic("SpaceToDepth-2", "double[2,3,4,6] a", "y = SpaceToDepth<blocksize=2>(a)")
+add("SpaceToDepth-3", "double[1,2,3,6] a", "y = SpaceToDepth<blocksize=3>(a)")
+
+for _what, _axes, _shape in (
+    ("crop", "", "2,4"),
+    ("pad", "", "6,8"),
+    ("both", "", "8,2"),
+    ("odd", "", "4,6"),
+    ("axes", "1", "8"),
+    ("negative-axes", "-1,-2", "4,6"),
+):
+    add_symbolic(
+        f"CenterCropPad-{_what}",
+        "double[5,7] a",
+        f"s = Constant<value_ints=[{_shape}]>() y = CenterCropPad{_axes and f'<axes=[{_axes}]>'}(a, s)",
+    )
+add(
+    "CenterCropPad-computed",
+    "double[5,7] a, int64[2] s",
+    f"z = CenterCropPad(a, s) {FLATTENED}",
+    feeds={"s": [6, 4]},
+)
+
+for _what, _attributes, _lengths in (
+    ("default", "", [2, 1, 4]),
+    ("batch-first", "<batch_axis=0, time_axis=1>", [1, 3, 0, 2]),
+):
+    add_symbolic(
+        f"ReverseSequence-{_what}",
+        f"double[4,3,2] a, int64[{len(_lengths)}] n",
+        f"y = ReverseSequence{_attributes}(a, n)",
+        feeds={"n": _lengths},
+    )
+
+for _what, _x, _image, _block, _attributes in (
+    ("plain", "[2,12,6]", "3,4", "2,2", ""),
+    ("strides", "[2,8,4]", "5,5", "2,2", "<strides=[3,2]>"),
+    ("pads", "[1,12,12]", "5,4", "2,3", "<pads=[0,1,0,0]>"),
+    ("dilations", "[1,4,8]", "4,4", "2,2", "<dilations=[2,2], pads=[0,1,0,1]>"),
+    ("1d", "[2,6,4]", "6", "3", ""),
+    ("3d", "[1,16,2]", "2,3,2", "2,2,2", ""),
+):
+    add_symbolic(
+        f"Col2Im-{_what}",
+        f"double{_x} a",
+        f"i = Constant<value_ints=[{_image}]>() b = Constant<value_ints=[{_block}]>() "
+        f"y = Col2Im{_attributes}(a, i, b)",
+    )
+add(
+    "Col2Im-computed",
+    "double[N,4,6] a, int64[2] i, int64[2] b",
+    "y = Col2Im(a, i, b)",
+    feeds={"i": [3, 4], "b": [2, 2]},
+    sizes={"N": 2},
+)

@@ -1,7 +1,7 @@
 """Resize."""
 
 import numpy as np
-from autodiff.cases.table import add, add_symbolic
+from autodiff.cases.table import NEVER, add, add_symbolic
 
 # Resize
 
@@ -100,4 +100,80 @@ add(
     "double[1,2,4,5] a",
     "e = Constant<value=float[0]{}>() s = Constant<value_ints=[1,2,7,3]>() "
     'y = Resize<mode="linear">(a, "", e, s)',
+)
+
+# ONNX Runtime leaves negative axes out of the policy.
+for _policy in ("not_larger", "not_smaller"):
+    for _mode, _coordinates in (
+        ("nearest", "asymmetric"),
+        ("linear", "half_pixel"),
+        ("linear", "pytorch_half_pixel"),
+        ("cubic", "half_pixel"),
+    ):
+        for _sizes in ("7,7", "3,8"):
+            add_resize(
+                f"{_mode}-{_coordinates}-{_policy}-{_sizes}",
+                f"sizes={_sizes}",
+                f'mode="{_mode}", coordinate_transformation_mode="{_coordinates}", axes=[2,3], '
+                f'keep_aspect_ratio_policy="{_policy}"',
+            )
+add_resize(
+    "linear-policy-antialias",
+    "sizes=3,8",
+    'mode="linear", antialias=1, axes=[3,2], keep_aspect_ratio_policy="not_larger"',
+)
+# 4 * 0.9 is again 4, and yet moved.
+add_resize(
+    "linear-policy-same-size",
+    "sizes=9,9",
+    'mode="linear", axes=[2,3], keep_aspect_ratio_policy="not_larger"',
+    x="[1,2,4,10]",
+)
+add_resize("nearest-policy-all-axes", "sizes=2,4,4,9", 'keep_aspect_ratio_policy="not_smaller"')
+add(
+    "Resize-policy-computed",
+    "double[1,2,4,5] a, int64[2] s",
+    'y = Resize<mode="linear", axes=[3,2], keep_aspect_ratio_policy="not_larger">(a, "", "", s)',
+    feeds={"s": [9, 6]},
+)
+
+_crop = 'coordinate_transformation_mode="tf_crop_and_resize", extrapolation_value=7.0'
+for _mode in ("nearest", "linear", "cubic"):
+    for _what, _roi, _target in (
+        ("sizes", "0,0,0.1,0.2,1,1,0.8,1.3", "s = Constant<value_ints=[2,2,6,3]>()"),
+        ("scales", "0,0,0.9,0.2,1,1,0.3,1.3", "t = Constant<value=float[4]{1,1,1.5,2}>()"),
+        ("whole", "0,0,0,0,1,1,1,1", "s = Constant<value_ints=[2,2,6,3]>()"),
+    ):
+        add_symbolic(
+            f"Resize-{_mode}-crop-{_what}",
+            "double[2,2,4,5] a",
+            f"r = Constant<value=float[8]{{{_roi}}}>() {_target} "
+            f'y = Resize<mode="{_mode}", {_crop}>(a, r{", t" if "t =" in _target else ", , s"})',
+        )
+    add(
+        f"Resize-{_mode}-crop-axes-computed",
+        "double[2,2,4,5] a, float[4] r, int64[2] s",
+        f'y = Resize<mode="{_mode}", axes=[3,2], {_crop}>(a, r, "", s)',
+        feeds={"r": [0.1, 0.2, 0.8, 1.3], "s": [6, 3]},
+    )
+# ONNX Runtime does not crop an axis whose size stays.
+for _what, _sizes, _runs in (("one", "2,2,1,8", 18), ("same", "2,2,4,8", NEVER)):
+    add(
+        f"Resize-linear-crop-{_what}",
+        "double[2,2,4,5] a",
+        "r = Constant<value=float[8]{0,0,0.1,0.2,1,1,0.8,1.3}>() "
+        f's = Constant<value_ints=[{_sizes}]>() y = Resize<mode="linear", {_crop}>(a, r, "", s)',
+        runs=_runs,
+    )
+add(
+    "Resize-linear-crop-policy",
+    "double[2,2,4,5] a",
+    "r = Constant<value=float[4]{-0.1,0.2,0.8,1.3}>() s = Constant<value_ints=[8,7]>() "
+    f'y = Resize<mode="linear", axes=[2,3], keep_aspect_ratio_policy="not_smaller", {_crop}>(a, r, "", s)',
+)
+add(
+    "Resize-unused-roi",
+    "double[1,2,4,5] a, double[8] r",
+    's = Constant<value_ints=[1,2,7,3]>() z = Resize<mode="linear">(a, r, "", s) '
+    "t = ReduceSum<keepdims=0>(r) y = Add(z, t)",
 )

@@ -23,7 +23,10 @@ class Case:
     feeds: Mapping[str, object] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
     since: int = 18
+    until: int = 99  # the first opset that no longer knows this form
     runs: int = 18  # the first opset of which ONNX Runtime runs the gradient
+    shape: str = ""  # of y, where ONNX does not infer it
+    forward: int = 99  # the first opset of which ONNX Runtime does not run the operator itself
 
 
 NEVER = 99  # ONNX Runtime has no kernel, or one that leaves the standard
@@ -38,7 +41,7 @@ NUMPY_TYPES = {"double": np.float64, "float": np.float32, "float16": np.float16}
 
 def model_of(case: Case, dtype: str = "double", opset: int = 18) -> onnx.ModelProto:
     """The case as a model, its floats of another type if asked for."""
-    text = f"m ({case.inputs}) => (double[] y) {{ {case.body} }}"
+    text = f"m ({case.inputs}) => (double[{case.shape}] y) {{ {case.body} }}"
     code = {"double": 11, "float": 1, "float16": 10}[dtype]
     text = re.sub(r"\bdouble\b", dtype, text).replace("DOUBLE", str(code))
     return onnx.parser.parse_model(
