@@ -8,8 +8,8 @@ from pathlib import Path
 import onnx
 import onnx.defs
 
-from onnxviz.autodiff.functions import has_function_body
-from onnxviz.autodiff.ruleset import GRADIENT
+from onnxviz.autodiff.functions import function_body, has_function_body
+from onnxviz.autodiff.ruleset import GRADIENT, zero_everywhere
 from onnxviz.autodiff.variants import GRADIENTS, RULE_SETS
 
 PAGE = Path(__file__).parents[1] / "docs" / "operators.md"
@@ -63,8 +63,10 @@ def _how(name: str) -> str:
         return "no inputs"
     if rule is None:
         return "function body" if has_function_body("", name) else "none"
+    if rule is zero_everywhere:
+        return "zero"
     home = getattr(rule, "__module__", "").rpartition(".")[2]
-    return "zero" if home == "ruleset" else f"`rules/{home}.py`"
+    return "function body" if rule is function_body else f"`rules/{home}.py`"
 
 
 def _is_tagged(name: str) -> bool:

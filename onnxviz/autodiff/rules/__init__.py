@@ -3,6 +3,7 @@
 from onnxviz.autodiff.rules import (
     activation,
     attention,
+    constant,
     contrib,
     contrib_attention,
     control_flow,
@@ -29,6 +30,7 @@ from onnxviz.autodiff.rules import (
 __all__ = [
     "activation",
     "attention",
+    "constant",
     "contrib",
     "contrib_attention",
     "control_flow",

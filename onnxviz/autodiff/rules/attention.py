@@ -194,7 +194,7 @@ def _linear_attention(op: Ops, node: ir.Node) -> Sequence[ir.Value]:
     shape = op.Concat(op.shape(q, 0, 1), op.ints(kv_heads), size, width, axis=0)
     start = op.full(shape, 0, ir.DataType(wide)) if past is None else op.Cast(past, to=wide)
     scanned = [op.Mul(rows, scale), column, row, gate and op.Exp(gate), rate]
-    scanned = [x for x in scanned if x is not None]
+    fed = [start, *(x for x in scanned if x is not None)]
 
     def step(
         op: Ops, state: ir.Value, q: ir.Value, k: ir.Value, v: ir.Value, *rest: ir.Value
@@ -206,11 +206,11 @@ def _linear_attention(op: Ops, node: ir.Node) -> Sequence[ir.Value]:
         state = op.Add(state, op.MatMul(k, v))
         return state, op.MatMul(q, state)
 
-    fed = [op.placeholder(x) for x in (start, *scanned)]
-    for value in fed:
+    inner = [op.placeholder(x) for x in fed]
+    for value in inner:
         value.shape = ir.Shape([None] * 4)
-    attributes = {"body": op.nested(fed, step), "num_scan_inputs": len(scanned)}
-    final, read = op.emit("Scan", [start, *scanned], attributes, outputs=2)
+    attributes = {"body": op.nested(inner, step), "num_scan_inputs": len(fed) - 1}
+    final, read = op.emit("Scan", fed, attributes, outputs=2)
     final.type = read.type = start.type
     y = op.Reshape(op.Transpose(read, perm=[1, 0, 2, 3, 4]), op.ints(0, 0, -1))
     return cast_like(op, y, q), cast_like(op, final, q if past is None else past)

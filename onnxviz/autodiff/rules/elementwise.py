@@ -3,18 +3,8 @@
 import onnx_ir as ir
 
 from onnxviz.autodiff.rules.helpers import Answers, cast_like, data, unbroadcast
-from onnxviz.autodiff.ruleset import ZERO, constant_everywhere, vjp
+from onnxviz.autodiff.ruleset import ZERO, vjp
 from onnxviz.graph.ops import Ops
-
-# Reviewed: each output is piecewise constant in every input that can hold floats.
-constant_everywhere("Floor", "Ceil", "Round", "Sign", "IsInf", "IsNaN")
-constant_everywhere("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")
-constant_everywhere("And", "Or", "Xor", "Not")
-constant_everywhere("BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot")
-constant_everywhere("ArgMax", "ArgMin", "Hardmax", "NonZero", "NonMaxSuppression", "TfIdfVectorizer")
-constant_everywhere("Shape", "Size", "ConstantOfShape", "EyeLike")
-constant_everywhere("HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix")
-constant_everywhere("RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial")
 
 
 @vjp("Identity")

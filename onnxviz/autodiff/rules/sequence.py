@@ -9,10 +9,8 @@ import onnx_ir as ir
 from onnxviz.autodiff.backward import Backward
 from onnxviz.autodiff.functions import function_body
 from onnxviz.autodiff.rules.helpers import Answers, data
-from onnxviz.autodiff.ruleset import ZERO, constant_everywhere, vjp
+from onnxviz.autodiff.ruleset import ZERO, vjp
 from onnxviz.graph.ops import Ops, constant_of
-
-constant_everywhere("SequenceEmpty", "SequenceLength", "OptionalHasElement")
 
 vjp("SequenceMap")(function_body)
 

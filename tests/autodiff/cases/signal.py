@@ -82,19 +82,6 @@ for _what, _x, _attributes, _rest in (
         f"step = Constant<value_int=2>() length = Constant<value_int=4>() y = STFT<{_attributes}>(a{_rest})",
         sizes={"N": 2} if "N" in _x else {},
     )
-for _operator in ("HannWindow", "HammingWindow", "BlackmanWindow"):
-    add(
-        f"{_operator}-constant",
-        "double[5] a",
-        f"n = Constant<value_int=5>() v = {_operator}(n) w = Cast<to=DOUBLE>(v) y = Mul(a, w)",
-    )
-add(
-    "MelWeightMatrix-constant",
-    "double[5,4] a",
-    "bins = Constant<value_int=4>() n = Constant<value_int=8>() rate = Constant<value_int=100>() "
-    "low = Constant<value_float=0.0>() high = Constant<value_float=40.0>() "
-    "v = MelWeightMatrix(bins, n, rate, low, high) w = Cast<to=DOUBLE>(v) y = Mul(a, w)",
-)
 for _what, _start, _limit, _delta in (
     ("up", 0.5, 3.2, 0.7),
     ("down", 2.0, -1.3, -0.4),
