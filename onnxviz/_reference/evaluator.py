@@ -67,7 +67,7 @@ def run(model: Model, feeds: Mapping[str, Array]) -> dict[str, Array]:
 def prepare(model: Model) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
     """As `run`, for a model that is run several times."""
     try:
-        evaluator = ReferenceEvaluator(_with_weights(model), new_ops=list(OPERATORS))
+        evaluator = ReferenceEvaluator(_with_weights(contrib.lowered(model)), new_ops=list(OPERATORS))
     except NotImplementedError as err:
         raise UnsupportedOperator(
             f"onnx's reference evaluator cannot run this model ({err}); "
@@ -90,6 +90,7 @@ def with_shifts(model: Model, of: str, names: Sequence[str]) -> tuple[Model, dic
         shift = ir.Value(name=f"{op.prefix}{name}", type=value.type)
         graph.inputs.append(shift)
         moved = op.Add(value, shift)
+        moved.shape = value.shape
         for node, place in readers:
             node.replace_input_with(place, moved)
         target = moved if target is value else target

@@ -81,7 +81,7 @@ class Backward(Ops):
                     answer = self.plus(cotangents[value], answer)
                 # A cotangent is shaped like its primal: no shape of the backward graph need be inferred.
                 answer.shape = value.shape
-                if answer.type is None or (is_float(value) and not isinstance(value.type, ir.OptionalType)):
+                if answer.type is None or _is_computed(value):
                     answer.type = value.type
                 cotangents[value] = answer
 
@@ -131,3 +131,10 @@ class Backward(Ops):
 def is_float(value: ir.Value) -> bool:
     """Whether a value holds floats (bfloat16 and the smaller ones are floats too)."""
     return value.dtype is not None and value.dtype.is_floating_point()
+
+
+def _is_computed(value: ir.Value) -> bool:
+    """Whether a value holds floats to compute with; the smallest stand for others, as integers do."""
+    if not is_float(value) or isinstance(value.type, ir.OptionalType):
+        return False
+    return value.dtype is not None and value.dtype.bitwidth >= 16

@@ -36,6 +36,15 @@ def through(body: Body) -> Callable[..., Mapping[ir.Value, Any]]:
         pairs = zip(outputs, cotangents, strict=False)
         arriving = {y: g for y, g in pairs if y is not None and g is not None}
         answers: Mapping[ir.Value, Any] = op.pull_back(written, arriving, list(reads(node)))
+        for y, there in zip(outputs, node.outputs, strict=False):
+            # What the node has computed need not be computed again.
+            if (
+                y is not None
+                and y.producer() in written
+                and y.dtype == there.dtype is not None
+                and there.name
+            ):
+                y.replace_all_uses_with(there)
         return answers
 
     _through.add(rule)
@@ -65,6 +74,8 @@ def function_body(op: Any, node: ir.Node) -> Sequence[ir.Value | None]:
     model.graph.node[0].domain, model.graph.node[0].op_type = body.domain, body.name
     model.opset_import.add(domain=body.domain, version=1)
     model.graph.output.extend(ir.to_proto(y) for y in node.outputs if y.name)
+    # The inliner asks for the types of weights too.
+    model.graph.value_info.extend(ir.to_proto(x) for x in reads(node) if x.const_value is not None)
     graph = ir.from_proto(onnx.inliner.inline_local_functions(model, convert_version=True)).graph
     outer = {value.name: value for value in reads(node)}
     given = {value: outer[value.name] for value in (*graph.inputs, *graph.initializers.values())}

@@ -9,7 +9,13 @@ from onnxviz.autodiff.backward import Backward, is_float
 from onnxviz.autodiff.rules.quantization import is_quantiser
 from onnxviz.autodiff.ruleset import GRADIENT, RuleSet, node_name
 from onnxviz.autodiff.variants import RULE_SETS, STRAIGHT_THROUGH
-from onnxviz.errors import DisconnectedError, SelectorError, ShapeError, did_you_mean
+from onnxviz.errors import (
+    DisconnectedError,
+    SelectorError,
+    ShapeError,
+    UnsupportedOperator,
+    did_you_mean,
+)
 from onnxviz.graph.annotate import annotate
 from onnxviz.graph.expose import prune
 from onnxviz.graph.flow import ancestors, dependents, nested_graphs
@@ -17,6 +23,7 @@ from onnxviz.graph.fold import fold_constants
 from onnxviz.graph.model import Derivative, Model, ModelLike, load
 from onnxviz.graph.normalise import with_shapes
 
+_COMPUTES_ON_INTEGERS = ("ConvInteger", "MatMulInteger", "Shape", "Size")
 _MAKES_FLOATS = ("Cast", "CastLike", "DequantizeLinear", "Gather", "GatherElements", "GatherND")
 
 
@@ -69,6 +76,7 @@ def gradient(
     chosen = _choose(rules, graph, sources.values(), target)
 
     op = Backward(graph, chosen, dependents(graph, sources.values()))
+    _refuse_blocked(op, graph, target)
     seed = _seed(op, graph, target, values)
     cotangents = _cotangents(op, graph, target, seed, list(sources.values()))
 
@@ -128,6 +136,23 @@ def _choose(rules: str | RuleSet, graph: ir.Graph, sources: Iterable[ir.Value], 
     return GRADIENT
 
 
+def _refuse_blocked(op: Backward, graph: ir.Graph, target: ir.Value) -> None:
+    """Refuse what ONNX Runtime saves with all optimisations: weights laid out for the machine it ran on.
+
+    Raises:
+        UnsupportedOperator: Such a node lies on the path.
+    """
+    needed = ancestors([target])
+    for node in graph:
+        if node.domain == "com.microsoft.nchwc" and any(
+            y in needed and y in op.reached for y in node.outputs
+        ):
+            raise UnsupportedOperator(
+                f"{node.op_type} node {node_name(node)!r} is in the blocked layout that ONNX Runtime's last "
+                "level of optimisation writes; save the model with ORT_ENABLE_EXTENDED instead"
+            )
+
+
 def _differentiable(source: ir.Value, target: ir.Value) -> ir.Value:
     """The source itself if it holds floats, else the first tensor of floats made from its numbers.
 
@@ -143,11 +168,13 @@ def _differentiable(source: ir.Value, target: ir.Value) -> ir.Value:
     seen = set(pending)
     while pending:
         for node in pending.pop().consumers():
+            if is_quantiser(node) or node.op_type in _COMPUTES_ON_INTEGERS:
+                continue
             for value in node.outputs:
                 if value not in needed or value in seen or value.dtype == ir.DataType.BOOL:
                     continue
                 seen.add(value)
-                if not is_float(value) and node.op_type not in ("Shape", "Size"):
+                if not is_float(value):
                     pending.append(value)
                 elif node.op_type in _MAKES_FLOATS:
                     first[value] = None

@@ -9,6 +9,9 @@ from onnxviz.errors import ModelError
 from onnxviz.graph.ops import constant_of
 from onnxviz.graph.weights import bodies
 
+# ONNX Runtime's optimiser writes these into files of any opset; the converter lets other domains be.
+_AHEAD, _AHEAD_DOMAIN = ("LayerNormalization", "SimplifiedLayerNormalization"), "onnxviz.ahead"
+
 
 def default_opset(proto: onnx.ModelProto) -> int:
     """The version of ONNX's own operator set that a model imports (0 when it imports none)."""
@@ -28,6 +31,8 @@ def raise_opset(proto: onnx.ModelProto, floor: int) -> onnx.ModelProto:
         return proto
     for body in list(bodies(proto)):
         for node in body.node:
+            if node.domain == "" and node.op_type in _AHEAD:
+                node.domain = _AHEAD_DOMAIN
             if node.domain == "" and not onnx.defs.has(node.op_type):
                 raise ModelError(
                     f"{node.op_type} (node {node.name!r}) is no operator of ONNX, so the model's opset {old} "
@@ -40,7 +45,16 @@ def raise_opset(proto: onnx.ModelProto, floor: int) -> onnx.ModelProto:
                 )
         if old < 13:
             _flatten_hardmax(body)
-    return onnx.version_converter.convert_version(proto, floor)
+    proto.opset_import.add(domain=_AHEAD_DOMAIN, version=1)
+    raised = onnx.version_converter.convert_version(proto, floor)
+    for body in bodies(raised):
+        for node in body.node:
+            if node.domain == _AHEAD_DOMAIN:
+                node.domain = ""
+    imports = [entry for entry in raised.opset_import if entry.domain != _AHEAD_DOMAIN]
+    del raised.opset_import[:]
+    raised.opset_import.extend(imports)
+    return raised
 
 
 def name_resize_modes(model: ir.Model) -> None:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from onnx.external_data_helper import uses_external_data
 
 from onnxviz.errors import ModelError
+from onnxviz.graph import contrib_shapes
 from onnxviz.graph.legacy import default_opset, name_resize_modes, raise_opset
 from onnxviz.graph.weights import (
     bodies,
@@ -137,7 +138,7 @@ def attach_weights(graph: ir.Graph, weights: Iterable[onnx.TensorProto]) -> None
 def infer_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
     """ONNX's shape inference, small integer tensors followed; the model itself where it gives up."""
     try:
-        return onnx.shape_inference.infer_shapes(proto, data_prop=True)
+        return contrib_shapes.infer_shapes(proto)
     except onnx.shape_inference.InferenceError:
         return proto
 

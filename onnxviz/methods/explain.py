@@ -15,7 +15,7 @@ from onnxviz.graph.expose import expose
 from onnxviz.graph.flow import ancestors
 from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import Model, ModelLike
-from onnxviz.graph.quantisation import as_floats
+from onnxviz.graph.quantisation import as_floats, scale_of
 from onnxviz.graph.selectors import select_one
 from onnxviz.methods.explanation import Evidence, Explanation
 from onnxviz.methods.heatmap import heatmap_of
@@ -32,7 +32,7 @@ from onnxviz.vision.read import Images
 
 Array: TypeAlias = npt.NDArray[Any]
 Route: TypeAlias = Literal["graph", "numeric", "auto"]
-Found: TypeAlias = tuple[Array, str, "Layer | None"]
+Found: TypeAlias = tuple[Array, str, str, "Layer | None"]
 
 _CHUNK = 16
 
@@ -162,7 +162,7 @@ def explain_each(
 
 
 def default_layers(model: Model, scores: Scores) -> list[Layer]:
-    """The layers that Grad-CAM may be taken at, the last first: floats with places, before the scores.
+    """The layers that Grad-CAM may be taken at, the last first: floats (quantised or not) with places.
 
     Each leads to the scores past no other of them; there are several where the scores have several heads.
 
@@ -174,7 +174,7 @@ def default_layers(model: Model, scores: Scores) -> list[Layer]:
     covered: set[ir.Value] = set()
     for layer in reversed(model.layers):
         value = model.tensor(layer.tensor)
-        floats = value.dtype is not None and value.dtype.is_floating_point()
+        floats = (value.dtype is not None and value.dtype.is_floating_point()) or scale_of(value) is not None
         if layer.is_spatial and floats and value in before and value not in covered:
             found.append(layer)
             covered |= ancestors([value])
@@ -235,25 +235,26 @@ def _find_maps(question: Ask, layers: Sequence[Layer | None], route: Route) -> t
     open_pairs = list(range(len(question.pairs)))
     for layer in layers:
         rest = replace(question, pairs=[question.pairs[number] for number in open_pairs])
-        maps, taken, note = _maps_at(rest, layer, route)
+        maps, taken, rules, note = _maps_at(rest, layer, route)
         notes |= dict.fromkeys(note)
-        found |= {number: (raw, taken, layer) for number, raw in zip(open_pairs, maps, strict=True)}
+        found |= {number: (raw, taken, rules, layer) for number, raw in zip(open_pairs, maps, strict=True)}
         open_pairs = [number for number in open_pairs if not found[number][0].any()]
         if not open_pairs:
             break
     return [found[number] for number in range(len(question.pairs))], list(notes)
 
 
-def _maps_at(question: Ask, layer: Layer | None, route: Route) -> tuple[list[Array], str, list[str]]:
+def _maps_at(question: Ask, layer: Layer | None, route: Route) -> tuple[list[Array], str, str, list[str]]:
     if layer is not None and route == "numeric":
-        return numeric_maps(question, layer), "numeric", []
+        return numeric_maps(question, layer), "numeric", "gradient", []
     try:
-        return graph_maps(question, layer), "graph", []
+        maps, rules = graph_maps(question, layer)
+        return maps, "graph", rules, []
     except UnsupportedOperator as err:
         if layer is None or route == "graph":
             raise
         note = f"finite differences were used: {str(err).partition('; use ')[0]}"
-        return numeric_maps(question, layer), "numeric", [note]
+        return numeric_maps(question, layer), "numeric", "gradient", [note]
 
 
 def _evidence(
@@ -266,14 +267,14 @@ def _evidence(
     answer: Array,
     found: Found,
 ) -> Evidence:
-    raw, route, layer = found
+    raw, route, rules, layer = found
     if how.over == "layer":
         heatmap, empty = heatmap_of(raw, query.input_size)
     else:
         heatmap, empty = heatmap_of(_strength(raw, query), query.input_size, percentile=99)
     chances = probabilities(answer, scores).reshape(-1)
     probability = float(chances[target.terms[0][0]]) if len(target.terms) == 1 else None
-    return Evidence(picture, target, target.score(row), probability, raw, heatmap, layer, route, empty)
+    return Evidence(picture, target, target.score(row), probability, raw, heatmap, layer, route, rules, empty)
 
 
 def _strength(raw: Array, query: Query) -> Array:
@@ -318,7 +319,7 @@ def _entries(
         "preprocess": query.preprocess.to_dict(),
         "pictures": list(query.pictures.names),
         "method": how.name,
-        "rules": "gradient" if how.rules == "auto" else how.rules,
+        "rules": ", ".join(dict.fromkeys(one.rules for one in evidence)),
         "gradient": list(dict.fromkeys(one.route for one in evidence)),
         "layer": [
             {"name": layer.name, "op": layer.op, "shape": list(layer.shape or ()), "why": why}

@@ -27,6 +27,7 @@ class Evidence:
     heatmap: npt.NDArray[np.float32]
     layer: Layer | None
     route: str
+    rules: str
     empty: str | None
 
 

@@ -6,12 +6,15 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import onnx_ir as ir
 
 from onnxviz.autodiff.numeric import Steps, channel_steps
 from onnxviz.autodiff.pullback import gradient
+from onnxviz.errors import ShapeError
 from onnxviz.graph.expose import cut
 from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import Model
+from onnxviz.graph.quantisation import as_floats, scale_of
 from onnxviz.methods.activations import as_maps
 from onnxviz.methods.cam import grad_cam
 from onnxviz.methods.method import Method
@@ -43,8 +46,8 @@ class Ask:
     batch: int | None
 
 
-def graph_maps(question: Ask, layer: Layer | None) -> list[Array]:
-    """The maps by a gradient graph: at a layer [h, w] each, or over the input, shaped like it.
+def graph_maps(question: Ask, layer: Layer | None) -> tuple[list[Array], str]:
+    """The maps by a gradient graph: at a layer [h, w] each, or over the input, shaped like it; and the rules.
 
     Raises:
         UnsupportedOperator: An operator between the layer and the scores has no rule.
@@ -61,13 +64,13 @@ def graph_maps(question: Ask, layer: Layer | None) -> list[Array]:
         part = query.some([picture for picture, _ in pairs])
         seed = _cotangent(question, model, [target for _, target in pairs])
         found = part.run(session, 0, len(part), {str(model.cotangent): seed}, batch=question.batch)
-        slopes, values = found[model.gradients[at]], found[at]
+        slopes, values = _by_floats(query.model, model, at, found)
         if layer is None:
             maps += list(slopes * values if method.times_input else slopes)
         else:
             weights = as_maps(slopes, layer).astype(np.float64).mean(axis=(2, 3))
             maps += list(grad_cam(as_maps(values, layer), weights))
-    return maps
+    return maps, str(model.rules)
 
 
 def numeric_maps(question: Ask, layer: Layer) -> list[Array]:
@@ -79,6 +82,10 @@ def numeric_maps(question: Ask, layer: Layer) -> list[Array]:
         part = question.query.some([picture])
         found = part.run(head, 0, 1, batch=1)
         crossing = {name: found[name] for name in halves.crossing}
+        if found[layer.tensor].dtype.kind in "iu":
+            raise ShapeError(
+                f"layer {layer.name!r} holds integers, which take no small steps; use --gradient graph"
+            )
         feature_maps = as_maps(found[layer.tensor], layer)
         weights = np.zeros(feature_maps.shape[1])
         assert layer.channel is not None
@@ -89,6 +96,27 @@ def numeric_maps(question: Ask, layer: Layer) -> list[Array]:
             weights[steps.channels] = steps.derivatives(values, feature_maps[0, 0].size)
         maps += list(grad_cam(feature_maps, weights[None]))
     return maps
+
+
+def _by_floats(model: Model, derived: Model, at: str, found: dict[str, Array]) -> tuple[Array, Array]:
+    """The slopes and values at a tensor; where it is quantised, by the floats that its numbers stand for."""
+    tensor, slopes = model.tensor(at), found[derived.gradients[at]]
+    scale = None
+    if found[at].dtype.kind in "iu" and derived.taken_at[at] == at:
+        scale = scale_of(tensor)
+    value: ir.Value | None = model.tensor(derived.taken_at[at])
+    # From the first floats back to the integers, whose axes may be in another order.
+    while value is not None and value is not tensor:
+        node = value.producer()
+        assert node is not None
+        if node.op_type == "Transpose":
+            slopes = slopes.transpose(np.argsort(node.attributes.get_ints("perm", range(slopes.ndim)[::-1])))
+        [value] = node.inputs[:1]
+    if slopes.shape != found[at].shape:
+        raise ShapeError(
+            f"tensor {at!r} becomes floats in another shape; use a layer method, such as grad-cam"
+        )
+    return slopes if scale is None else slopes / scale[0], as_floats(tensor, found[at])
 
 
 def _tail_scores(

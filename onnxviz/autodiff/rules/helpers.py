@@ -1,8 +1,8 @@
 """What several rules need: undoing a broadcast, and sending values back to where they came from."""
 
 import math
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import onnx_ir as ir
 
@@ -131,3 +131,22 @@ def shared_out(op: Ops, g: ir.Value, x: ir.Value) -> ir.Value:
     # The count itself may lie beyond half floats.
     into, from_ = (op.Cast(op.Size(value), to=int(ir.DataType.DOUBLE)) for value in (g, x))
     return op.Mul(g, op.Cast(op.Div(into, from_), to=int(g.dtype)))
+
+
+def channels_first(
+    op: Ops,
+    node: ir.Node,
+    x: ir.Value,
+    body: Callable[[ir.Value, Mapping[str, Any]], ir.Value],
+    last: bool | None = None,
+) -> ir.Value:
+    """`body` on x with its channels on axis 1, and by the node's attributes but `channels_last`."""
+    kept = dict(node.attributes)
+    said = kept.pop("channels_last", None)
+    if not (last if last is not None else said is not None and said.as_int()):
+        return body(x, kept)
+    rank = rank_of(x)
+    moved = op.Transpose(x, perm=[0, rank - 1, *range(1, rank - 1)])
+    if x.shape is not None:
+        moved.shape = ir.Shape([x.shape[0], x.shape[-1], *list(x.shape)[1:-1]])
+    return op.Transpose(body(moved, kept), perm=[0, *range(2, rank), 1])

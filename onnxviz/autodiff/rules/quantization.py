@@ -1,14 +1,164 @@
-"""Quantisers: constant almost everywhere in truth, the identity within their range by straight-through."""
+"""Quantisers, and what `straight-through` makes of them.
 
-from collections.abc import Mapping
+In truth what rounds is constant almost everywhere. `straight-through` is the saturating straight-through
+estimator (Bengio et al. 2013, with the range clipped, as PyTorch's fake_quantize has it): the rounding
+counts as the identity where its result lies within the range of the integer type, and as a constant beyond.
+An integer is differentiated as the number it is, so a dequantiser and the sums of ConvInteger are linear.
+"""
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
 import onnx_ir as ir
 
-from onnxviz.autodiff.ruleset import Rule
+from onnxviz.autodiff.backward import is_float
+from onnxviz.autodiff.functions import Body, through
+from onnxviz.autodiff.rules.helpers import Answers, Cotangent, cast_like, data
+from onnxviz.autodiff.ruleset import ZERO, Rule, constant_everywhere, gradient_of, operator_key, vjp
+from onnxviz.graph.ops import Ops, rank_of
 
-STRAIGHT_THROUGH_RULES: Mapping[str, Rule] = {}
+_rules: dict[str, Rule] = {}
+
+STRAIGHT_THROUGH_RULES: Mapping[str, Rule] = MappingProxyType(_rules)
 
 
 def is_quantiser(node: ir.Node) -> bool:
-    """Whether a node turns floats into integers that stand for them."""
-    return node.op_type in ("QuantizeLinear", "DynamicQuantizeLinear")
+    """Whether a node rounds numbers to integers that stand for them."""
+    return operator_key(node) in _rules and node.op_type != "Cast"
+
+
+def straight_through(*operators: str) -> Callable[[Rule], Rule]:
+    """Register a rule for operators in the rule set `straight-through`."""
+
+    def register(rule: Rule) -> Rule:
+        _rules.update(dict.fromkeys(operators, rule))
+        return rule
+
+    return register
+
+
+constant_everywhere("QuantizeLinear", "com.microsoft::QuantizeLinear")
+
+
+@straight_through("QuantizeLinear", "com.microsoft::QuantizeLinear")
+def _quantize(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
+    """y = round(x / s) + z within the type's range: dx = g / s, and ds = -dx x / s as in LSQ (Esser 2020)."""
+    (x, s, *zero), (y,) = node.inputs, node.outputs
+    assert x is not None
+    assert s is not None
+    like = x if is_float(x) else s
+    scale = _spread(op, node, s, like)
+    shift = op.constant(np.zeros((), like.dtype.numpy()))  # type: ignore[union-attr]
+    if zero and zero[0] is not None:
+        shift = _spread(op, node, zero[0], like)
+    dtype = y.dtype or ir.DataType.UINT8
+    low, high = (op.Sub(_limit(end, like), shift) for end in (dtype.min, dtype.max))
+    steps = op.Div(cast_like(op, x, like), scale)
+    rounded = op.Round(steps) if dtype.is_integer() else steps
+    inside = op.And(op.GreaterOrEqual(rounded, low), op.LessOrEqual(rounded, high))
+    passed = op.Where(inside, cast_like(op, g, like), 0)
+    dx = op.Div(passed, scale)
+    ds = _gathered(op, node, op.Neg(op.Mul(dx, steps)), s)
+    return dx, cast_like(op, ds, s), *(z and _gathered(op, node, passed, z) for z in zero)
+
+
+@straight_through("DynamicQuantizeLinear")
+def _dynamic_quantize(op: Ops, node: ir.Node, g: Cotangent, *_parameters: Cotangent) -> Answers:
+    """dx = g / scale: the range is that of x, and scale and zero point count as constants."""
+    return (ZERO if g is None else op.Div(g, node.outputs[1]),)
+
+
+@vjp("DequantizeLinear", "com.microsoft::DequantizeLinear")
+def _dequantize(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
+    """y = (x - z) s."""
+    x, s, *zero = node.inputs
+    assert x is not None
+    assert s is not None
+    dx = op.Mul(g, _spread(op, node, s, g))
+    number = cast_like(op, x, g)
+    if zero and zero[0] is not None:
+        number = op.Sub(number, _spread(op, node, zero[0], g))
+    ds = _gathered(op, node, op.Mul(g, number), s)
+    return dx, cast_like(op, ds, s), *(z and op.Neg(_gathered(op, node, dx, z)) for z in zero)
+
+
+@straight_through("Cast")
+def _cast(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
+    """The sums of integer operators go on as floats: a cast keeps the number."""
+    x = data(node)
+    return (g,) if x.dtype is not None and x.dtype.is_integer() else gradient_of(op, node, g)
+
+
+def _spread(op: Ops, node: ir.Node, s: ir.Value, like: ir.Value) -> ir.Value:
+    """A scale or zero point as wide as the data: one for all, one per place on an axis, or one per block."""
+    x, block = data(node), node.attributes.get_int("block_size", 0)
+    if _is_single(s):
+        wide = s if s.shape == [] else op.Reshape(s, op.ints())
+    elif rank_of(s) == 1:
+        wide = op.Reshape(s, op.ints(-1, *[1] * (rank_of(x) - _axis(node) - 1)))
+    else:
+        axis = _axis(node)
+        places = op.Range(op.scalar(0), op.Squeeze(op.shape(x, axis, axis + 1)), op.scalar(1))
+        wide = op.Gather(s, op.Div(places, block), axis=axis)
+    return cast_like(op, wide, like)
+
+
+def _gathered(op: Ops, node: ir.Node, g: ir.Value, s: ir.Value) -> ir.Value:
+    """The transpose of `_spread`: sums of g, shaped like the scale s."""
+    x = data(node)
+    if _is_single(s):
+        return op.Reshape(op.ReduceSum(g, keepdims=0), op.shape(s))
+    axis, block = _axis(node), node.attributes.get_int("block_size", 0)
+    if rank_of(s) == 1:
+        return op.ReduceSum(g, op.ints(*(i for i in range(rank_of(x)) if i != axis)), keepdims=0)
+    size, blocks = op.shape(x, axis, axis + 1), op.shape(s, axis, axis + 1)
+    missing = op.Sub(op.Mul(blocks, block), size)
+    full = op.Pad(g, op.Concat(op.ints(0), missing, axis=0), None, op.ints(axis))
+    split = op.Concat(op.shape(x, 0, axis), blocks, op.ints(block), op.shape(x, axis + 1), axis=0)
+    return op.ReduceSum(op.Reshape(full, split), op.ints(axis + 1), keepdims=0)
+
+
+def _is_single(s: ir.Value) -> bool:
+    return s.shape is not None and all(size == 1 for size in s.shape) and len(s.shape) < 2
+
+
+def _axis(node: ir.Node) -> int:
+    return node.attributes.get_int("axis", 1) % rank_of(data(node))
+
+
+def _limit(end: Any, like: ir.Value) -> float:
+    """An end of a type's range; the largest float where it lies beyond (uint16 and half floats)."""
+    assert like.dtype is not None
+    return float(max(like.dtype.min, min(end, like.dtype.max)))
+
+
+def behind_floats(body: Body, scale: int) -> Rule:
+    """The rule of an operator that is `body` on floats, then quantised by the inputs from `scale` on.
+
+    g / scale where the integer that came out lies strictly inside its type's range (a Relu is often nothing
+    but the end of that range), and from there back through the floats.
+    """
+    back = through(body)
+
+    def rule(op: Any, node: ir.Node, g: ir.Value) -> Mapping[ir.Value, Any]:
+        (y,), parameters = node.outputs, node.inputs[scale : scale + 2]
+        dtype = y.dtype or ir.DataType.UINT8
+        came = op.Cast(y, to=int(ir.DataType.FLOAT))
+        inside = op.And(op.Greater(came, float(dtype.min)), op.Less(came, float(dtype.max)))
+        answers = back(op, node, op.Div(op.Where(inside, g, 0), parameters[0]))
+        return {**answers, **{value: None for value in parameters if value is not None}}
+
+    return rule
+
+
+def quantised(*operators: str, scale: int) -> Callable[[Body], Body]:
+    """Register operators that are `body` on floats, then quantised: see `behind_floats`."""
+
+    def register(body: Body) -> Body:
+        constant_everywhere(*operators)
+        straight_through(*operators)(behind_floats(body, scale))
+        return body
+
+    return register

@@ -44,7 +44,9 @@ def model_of(case: Case, dtype: str = "double", opset: int = 18) -> onnx.ModelPr
     text = f"m ({case.inputs}) => (double[{case.shape}] y) {{ {case.body} }}"
     code = {"double": 11, "float": 1, "float16": 10}[dtype]
     text = re.sub(r"\bdouble\b", dtype, text).replace("DOUBLE", str(code))
-    return onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": {opset}]> {text}')
+    return onnx.parser.parse_model(
+        f'<ir_version: 10, opset_import: ["": {opset}, "com.microsoft": 1]> {text}'
+    )
 
 
 def feeds_of(case: Case, dtype: str = "double", seed: int = 0) -> dict[str, np.ndarray]:
