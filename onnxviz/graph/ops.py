@@ -120,7 +120,7 @@ class Ops:
 
     def reshape_like(self, value: ir.Value, like: ir.Value) -> ir.Value:
         """`value` with the shape of `like`."""
-        return self.Reshape(value, self.shape(like))
+        return self.Reshape(value, self.shape(like), allowzero=1)
 
     def zeros_like(self, value: ir.Value) -> ir.Value:
         """Zeros of a value's type and shape."""
