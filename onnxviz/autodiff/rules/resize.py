@@ -20,7 +20,9 @@ def _resize(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
         contracted = op.MatMul(op.Transpose(dx, perm=last), op.Transpose(matrix, perm=[1, 0]))
         dx = op.Transpose(contracted, perm=[int(a) for a in np.argsort(last)])
     droi = None if _crops(node) else ZERO
-    return (dx, droi, *(ZERO for _ in rest[1:]))[: len(node.inputs)]
+    # Between two sizes of y, scales move the places that are read: the nearest stays, others are weighed anew.
+    dscales = ZERO if node.attributes.get_string("mode", "nearest") == "nearest" else None
+    return (dx, droi, dscales, ZERO)[: len(node.inputs)]
 
 
 def _resized_axes(node: ir.Node, rank: int) -> list[int]:
