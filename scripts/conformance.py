@@ -104,7 +104,7 @@ def _judge(case: TestCase) -> tuple[str, str]:
             except UnsupportedOperator:
                 if not _is_tagged_constant(proto, source):
                     raise
-                stopped.append(f"no derivative by {source}: tagged non-differentiable")
+                stopped.append(f"no derivative by {source}, tagged so")
                 continue
             if derived.rules == "straight-through":
                 kinds.append("straight-through")
