@@ -31,8 +31,8 @@ def dequantised(
 def number(op: Ops, q: ir.Value | None, zero: ir.Value | None) -> ir.Value:
     """An integer less its zero point, as a float."""
     one = op.constant(np.ones((), np.float32))
-    x, shift = (q and _typed(op.DequantizeLinear(q, one), q, ir.DataType.FLOAT) for q in (q, zero))
-    return op.Sub(x, shift) if shift is not None else x  # type: ignore[return-value]
+    x = dequantised(op, q, one)
+    return x if zero is None else op.Sub(x, dequantised(op, zero, one))
 
 
 def _typed(value: ir.Value, like: ir.Value, dtype: ir.DataType | None) -> ir.Value:
@@ -104,14 +104,6 @@ def _qlinear_average_pool(op: Ops, node: ir.Node) -> ir.Value:
 @quantised("com.microsoft::QLinearGlobalAveragePool", scale=3)
 def _qlinear_global_average_pool(op: Ops, node: ir.Node) -> ir.Value:
     return channels_first(op, node, floats(op, node, 0), lambda x, _kept: op.GlobalAveragePool(x))
-
-
-@quantised("com.microsoft::QLinearReduceMean", scale=3)
-def _qlinear_reduce_mean(op: Ops, node: ir.Node) -> ir.Value:
-    axes = node.attributes.get_ints("axes", None)
-    return op.ReduceMean(
-        floats(op, node, 0), axes and op.ints(*axes), keepdims=node.attributes.get_int("keepdims", 1)
-    )
 
 
 def _qgemm(op: Ops, node: ir.Node) -> ir.Value:
