@@ -49,7 +49,7 @@ class Numbers:
                 dtype = {"bool": np.bool_, "float": np.float32}[kind]
                 self.feeds[name] = np.asarray(case.feeds[name], dtype)
                 continue
-            limits = np.iinfo(kind)
+            limits = np.iinfo(kind if kind != "int32" else "int8")
             axis = case.places.get(name)
             size = () if axis is None else (shape[axis],)
             scale = case.feeds.get(f"s{name}", rng.uniform(0.01, 0.03, size))

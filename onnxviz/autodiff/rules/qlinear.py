@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxviz.autodiff.functions import through
-from onnxviz.autodiff.rules.helpers import channels_first
+from onnxviz.autodiff.rules.helpers import channels_first, data
 from onnxviz.autodiff.rules.quantization import behind_floats, quantised, straight_through
 from onnxviz.autodiff.ruleset import ZERO, lowering, node_name, vjp
 from onnxviz.errors import UnsupportedOperator
@@ -51,9 +51,8 @@ def _qlinear_conv(op: Ops, node: ir.Node) -> ir.Value:
 
 @quantised("QLinearMatMul", scale=6)
 def _qlinear_matmul(op: Ops, node: ir.Node) -> ir.Value:
-    a, _b = node.inputs[0], node.inputs[3]
-    assert a is not None
-    return op.MatMul(floats(op, node, 0, axis=max(rank_of(a) - 2, 0)), floats(op, node, 3, axis=-1))
+    rows = max(rank_of(data(node)) - 2, 0)
+    return op.MatMul(floats(op, node, 0, axis=rows), floats(op, node, 3, axis=-1))
 
 
 @quantised("com.microsoft::QLinearAdd", scale=6)

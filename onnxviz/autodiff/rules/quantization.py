@@ -106,7 +106,7 @@ def spell_out_dequantisers(op: Ops, graph: ir.Graph) -> None:
     for node in list(graph):
         if node.op_type != "DequantizeLinear" or data(node).dtype == ir.DataType.UINT8:
             continue
-        (y,), s = node.outputs, node.inputs[1]
+        (y,), (_, s, *_) = node.outputs, node.inputs
         readers = [(use.node, use.idx) for use in y.uses() if use.node in written]
         if readers and s is not None:
             plain = op.Mul(_less_zero_point(op, node, y), _spread(op, node, s, y))

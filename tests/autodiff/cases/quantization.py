@@ -46,6 +46,13 @@ for _what, _places in (("plain", {}), ("filters", {"w": 0})):
         f"y = Conv{_CONV}(A, W)",
         places=_places,
     )
+add(
+    "QLinearConv-bias",
+    f"{_MAPS}, {_FILTERS}, int32[6] b",
+    f"y = QLinearConv{_CONV}(a, sa, za, w, sw, zw, sy, zy, b)",
+    f"y = Conv{_CONV}(A, W, B)",
+    feeds={"sa": 0.5, "sw": 0.25, "sb": 0.125, "zb": 0},
+)
 _IN, _OUT = "t = Transpose<perm=[0,3,1,2]>(A)", "y = Transpose<perm=[0,2,3,1]>(c)"
 add_contrib(
     "QLinearConv",
