@@ -216,7 +216,7 @@ def _expect_constant(model: Model, target: str, source: str, feeds: Mapping[str,
 
 
 def _is_tagged_constant(proto: onnx.ModelProto, source: str) -> bool:
-    """Whether the only node of a case reads `source` as an input that the standard tags non-differentiable."""
+    """Whether a case of one node reads `source` as an input that the standard tags non-differentiable."""
     [node] = proto.graph.node if len(proto.graph.node) == 1 else [onnx.NodeProto()]
     if source not in node.input:
         return False

@@ -6,7 +6,7 @@ counts as the identity where its result lies within the range of the integer typ
 An integer is differentiated as the number it is, so a dequantiser and the sums of ConvInteger are linear.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -16,11 +16,12 @@ import onnx_ir as ir
 from onnxviz.autodiff.backward import is_float
 from onnxviz.autodiff.functions import Body, through
 from onnxviz.autodiff.rules.helpers import Answers, Cotangent, cast_like, data
-from onnxviz.autodiff.ruleset import ZERO, Rule, constant_everywhere, gradient_of, operator_key, vjp
+from onnxviz.autodiff.ruleset import ZERO, Rule, RuleSet, constant_everywhere, gradient_of, operator_key, vjp
 from onnxviz.graph.ops import Ops, rank_of
 
 _SUMS = ("ConvInteger", "MatMulInteger")
 _rules: dict[str, Rule] = {}
+_unclipped: dict[str, Rule] = {}
 
 STRAIGHT_THROUGH_RULES: Mapping[str, Rule] = MappingProxyType(_rules)
 
@@ -160,11 +161,37 @@ def _limit(end: Any, like: ir.Value) -> float:
     return float(max(like.dtype.min, min(end, like.dtype.max)))
 
 
-def behind_floats(body: Body, scale: int) -> Rule:
+def unclipped(rules: RuleSet, tensors: Collection[str]) -> RuleSet:
+    """`rules`, but the quantisers that make `tensors` count as lines beyond their ranges too.
+
+    So a score that lies at the end of its range still says what it comes from.
+    """
+
+    def makes_one(node: ir.Node) -> bool:
+        return operator_key(node) in _unclipped and any(y.name in tensors for y in node.outputs)
+
+    def rule(op: Any, node: ir.Node, *gs: Cotangent) -> Any:
+        return _unclipped[operator_key(node)](op, node, *gs)
+
+    return rules.when(makes_one, rule)
+
+
+def _quantize_unclipped(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
+    x, s = node.inputs[:2]
+    assert s is not None
+    assert x is not None
+    dx = op.Div(cast_like(op, g, x), _spread(op, node, s, x))
+    return dx, *(None for _ in node.inputs[1:])
+
+
+_unclipped |= dict.fromkeys(("QuantizeLinear", "com.microsoft::QuantizeLinear"), _quantize_unclipped)
+
+
+def behind_floats(body: Body, scale: int, clips: bool = True) -> Rule:
     """The rule of an operator that is `body` on floats, then quantised by the inputs from `scale` on.
 
     g / scale where the integer that came out lies strictly inside its type's range (a Relu is often nothing
-    but the end of that range), and from there back through the floats.
+    but the end of that range) if it `clips`, and from there back through the floats.
     """
     back = through(body)
 
@@ -173,7 +200,7 @@ def behind_floats(body: Body, scale: int) -> Rule:
         dtype = y.dtype or ir.DataType.UINT8
         came = op.Cast(y, to=int(ir.DataType.FLOAT))
         inside = op.And(op.Greater(came, float(dtype.min)), op.Less(came, float(dtype.max)))
-        answers = back(op, node, op.Div(op.Where(inside, g, 0), parameters[0]))
+        answers = back(op, node, op.Div(op.Where(inside, g, 0) if clips else g, parameters[0]))
         return {**answers, **{value: None for value in parameters if value is not None}}
 
     return rule
@@ -185,6 +212,7 @@ def quantised(*operators: str, scale: int) -> Callable[[Body], Body]:
     def register(body: Body) -> Body:
         constant_everywhere(*operators)
         straight_through(*operators)(behind_floats(body, scale))
+        _unclipped.update(dict.fromkeys(operators, behind_floats(body, scale, clips=False)))
         return body
 
     return register
