@@ -74,7 +74,7 @@ def gradient(
     sources = {name: _differentiable(values[name], target) for name in names}
     chosen = _choose(rules, graph, sources.values(), target)
 
-    op = Backward(graph, chosen, dependents(graph, sources.values()))
+    op = Backward(graph, chosen, sources.values())
     _refuse_blocked(op, graph, target)
     seed = _seed(op, graph, target, values)
     cotangents = _cotangents(op, graph, target, seed, list(sources.values()))
