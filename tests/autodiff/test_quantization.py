@@ -102,7 +102,8 @@ def test_integers_are_differentiated_as_the_floats_that_they_stand_for(key: str)
         assert inside.any()
         assert not case.cut or not inside.all()
         body = re.sub(r"\by = ", "q = ", body) + " y = DequantizeLinear(q, sy, zy)"
-    model = parse(case.inputs, "float[] y", body, weights)
+    # From opset 21 on ONNX Runtime fails to load an int8 dequantiser that is transposed.
+    model = parse(case.inputs, "float[] y", body, weights, opset=21)
     wrt = list(numbers.scales)
     derived = gradient(model, "y", wrt)
     onnx.checker.check_model(derived.proto(), full_check=True)
