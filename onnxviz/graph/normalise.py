@@ -49,7 +49,7 @@ def normalise(proto: onnx.ModelProto, folder: Path) -> ir.Model:
             light = onnx.inliner.inline_local_functions(infer_shapes(light), convert_version=True)
         light = raise_opset(light, OPSET_FLOOR)
         light.ir_version = max(light.ir_version, IR_FLOOR)
-        model = _in_order(infer_shapes(light))
+        model = _in_order(_with_true_shapes(light))
         attach_weights(model.graph, weights)
         ir.external_data.set_base_dir(model.graph, folder.absolute())
         if old < 11:
@@ -141,6 +141,17 @@ def infer_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
         return contrib_shapes.infer_shapes(proto)
     except onnx.shape_inference.InferenceError:
         return proto
+
+
+def _with_true_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """As `infer_shapes`, but no shape that the file declares counts if one contradicts the graph."""
+    try:
+        return onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
+    except onnx.shape_inference.InferenceError:
+        bare = onnx.ModelProto()
+        bare.CopyFrom(proto)
+        del bare.graph.value_info[:]
+        return infer_shapes(bare)
 
 
 def one_line(err: BaseException) -> str:

@@ -561,6 +561,18 @@ def test_shapes_are_inferred_through_computed_shapes():
     assert [layer.shape for layer in model.layers] == [(4, 15), (4, 15)]
 
 
+def test_a_declared_shape_that_contradicts_the_graph_is_not_believed():
+    proto = net("(float[N,6,4] x) => (float[a,b,c] y) { h = Sigmoid(x) y = Exp(h) }")
+    proto.graph.value_info.append(helper.make_tensor_value_info("h", TensorProto.FLOAT, ["N", 4, 6]))
+    assert load(proto).layers[0].shape == ("N", 6, 4)
+
+
+def test_a_declared_shape_that_cannot_be_inferred_is_believed():
+    proto = net("(float[N,6,4] x, int64[r] s) => (float[a,b,c] y) { h = Reshape(x, s) y = Exp(h) }")
+    proto.graph.value_info.append(helper.make_tensor_value_info("h", TensorProto.FLOAT, ["N", 8, 3]))
+    assert load(proto).layers[0].shape == ("N", 8, 3)
+
+
 def test_an_empty_axis_stays_empty():
     assert load(net("(float[0,3] x) => (float[0,3] y) { y = Relu(x) }")).inputs[0].shape == (0, 3)
 
