@@ -49,9 +49,14 @@ class Case(NamedTuple):
     name: str
     exporter: str
 
-    def folder(self, cache: Path) -> Path:
-        """Where its network's files lie."""
-        return cache / self.library / self.name
+    def exported(self, cache: Path) -> Path:
+        """Its ONNX file; in its place a text of this name and `.failed` where there is none."""
+        return cache / self.library / self.name / f"{self.exporter}.onnx"
+
+    def truth(self, cache: Path) -> Path:
+        """What PyTorch says of its network."""
+        dynamic = self.exporter.endswith("-dynamic")
+        return self.exported(cache).with_name("truth-dynamic.npz" if dynamic else "truth.npz")
 
 
 def cases(cache: Path, words: Sequence[str], exporters: Sequence[str]) -> list[Case]:
@@ -79,11 +84,9 @@ def check(case: Case, cache: Path) -> dict[str, Any]:
     from onnxviz.graph.model import load
     from onnxviz.runtime.session import Session
 
-    folder = case.folder(cache)
-    path = folder / f"{case.exporter}.onnx"
+    path = case.exported(cache)
     model = load(path)
-    dynamic = case.exporter.endswith("-dynamic")
-    known = dict(np.load(folder / ("truth-dynamic.npz" if dynamic else "truth.npz")))
+    known = dict(np.load(case.truth(cache)))
     row: dict[str, Any] = {
         "input": "×".join(map(str, known["x"].shape)),
         "opset": max(entry.version for entry in onnx.load(path).opset_import if not entry.domain),
@@ -152,15 +155,14 @@ def _in_double(model: Any, of: str, wrt: str, known: dict[str, Any]) -> float:
 
 def measure(case: Case, cache: Path) -> dict[str, Any]:
     """Export where that was not done, then check, each in a process of its own."""
-    folder = case.folder(cache)
-    exported, failed = folder / f"{case.exporter}.onnx", folder / f"{case.exporter}.failed"
-    if not exported.exists() and not failed.exists():
+    exported, failed = case.exported(cache), case.exported(cache).with_suffix(".failed")
+    if not failed.exists() and not (exported.exists() and case.truth(cache).exists()):
         script = str(Path(__file__).with_name("torch_exports.py"))
         said = _process(script, str(cache), case.exporter, f"{case.library}/{case.name}")
         if not exported.exists() and not failed.exists():
-            folder.mkdir(parents=True, exist_ok=True)
+            failed.parent.mkdir(parents=True, exist_ok=True)
             failed.write_text(said, encoding="utf-8")
-    if not exported.exists():
+    if failed.exists():
         return {"verdict": "export failed", "why": failed.read_text(encoding="utf-8").partition("\n\n")[0]}
     said = _process(__file__, "--cache", str(cache), "--check", *case)
     try:
