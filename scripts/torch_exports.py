@@ -16,12 +16,14 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+PACKAGES = ("torch", "torchvision", "timm", "onnxscript", "onnx", "onnxruntime")
 SEED = 7
 MOST_PARAMETERS = 100_000_000
 SIZES = (64, 96, 128, 192, 224, 256, 384, 512)
@@ -329,9 +331,11 @@ def main() -> int:
     listing: Path = arguments.cache / "networks.json"
     if arguments.list:
         arguments.cache.mkdir(parents=True, exist_ok=True)
-        listing.write_text(json.dumps([network._asdict() for network in networks()], indent=1))
+        versions = {name: version(name) for name in PACKAGES}
+        listed = [network._asdict() for network in networks()]
+        listing.write_text(json.dumps({"versions": versions, "networks": listed}, indent=1))
         return 0
-    every = [Network(**row) for row in json.loads(listing.read_text())]
+    every = [Network(**row) for row in json.loads(listing.read_text())["networks"]]
     network = next(n for n in every if f"{n.library}/{n.name}" == arguments.network)
     try:
         make(arguments.cache, network, arguments.exporter)
