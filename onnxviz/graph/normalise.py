@@ -149,7 +149,7 @@ def infer_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
 def _with_true_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
     """As `infer_shapes`, but no shape that the file declares counts if one contradicts the graph."""
     try:
-        return onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
+        return contrib_shapes.infer_shapes(proto, strict=True)
     except onnx.shape_inference.InferenceError:
         bare = onnx.ModelProto()
         bare.CopyFrom(proto)
