@@ -14,17 +14,18 @@ Link: TypeAlias = tuple[str, Sequence[str | list[int]], Mapping[str, Any]]
 StandIn: TypeAlias = Callable[[onnx.NodeProto], Sequence[onnx.NodeProto]]
 
 
-def infer_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
+def infer_shapes(proto: onnx.ModelProto, strict: bool = False) -> onnx.ModelProto:
     """The model with the types and shapes that can be told; small integer tensors are followed.
 
     Raises:
-        InferenceError: The graph contradicts itself.
+        InferenceError: The graph contradicts itself; if `strict`, also where only a declared shape does.
     """
     originals: dict[str, onnx.NodeProto] = {}
     shadow = onnx.ModelProto()
     shadow.CopyFrom(proto)
     _replace(shadow.graph, originals)
-    inferred = onnx.shape_inference.infer_shapes(shadow if originals else proto, data_prop=True)
+    told = shadow if originals else proto
+    inferred = onnx.shape_inference.infer_shapes(told, strict_mode=strict, data_prop=True)
     if originals:
         _restore(inferred.graph, originals)
     return inferred
