@@ -27,13 +27,12 @@ _ROUNDS = 12  # what is lent makes shapes known, and these make numbers known
 _SMALL = 1024  # elements
 # An untrusted file may hold many nodes: elements, of which computing one more tensor costs some.
 _BUDGET, _COST = 2**20, 64
-_NOT_TAKEN = "onnxviz not taken"  # names the branch of an If that does not run
+_NOT_TAKEN = "onnxviz not taken"  # names what the branch of an If that does not run makes in the shadow
 
 # What onnx's evaluator and every runtime compute alike.
 _ELEMENTWISE = frozenset(
-    ["Abs", "Add", "And", "Cast", "Ceil", "Div", "Equal", "Floor", "Greater", "GreaterOrEqual", "Less"]
-    + ["LessOrEqual", "Max", "Min", "Mul", "Neg", "Not", "Or", "Sqrt", "Sub", "Where"]
-)
+    ["Abs", "Add", "And", "Cast", "Ceil", "Div", "Equal", "Floor", "Greater", "GreaterOrEqual"]
+).union(["Less", "LessOrEqual", "Max", "Min", "Mul", "Neg", "Not", "Or", "Sqrt", "Sub", "Where"])
 _MOVING = frozenset(
     ["Concat", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"]
 )
@@ -114,10 +113,10 @@ def _take_over(told: onnx.GraphProto, graph: onnx.GraphProto) -> None:
     graph.value_info.extend(inner)
     for mine, theirs in ((graph.input, told.input), (graph.output, told.output)):
         for value, other in zip(mine, theirs, strict=False):
-            value.CopyFrom(known.get(value.name, other))
+            if value.name in known or value.name == other.name:
+                value.CopyFrom(known.get(value.name, other))
     for own, other in zip(_nested(graph.node), _nested(told.node), strict=False):
-        if other.name != _NOT_TAKEN:
-            _take_over(other, own)
+        _take_over(other, own)
 
 
 def _info(tensor: onnx.TensorProto) -> onnx.ValueInfoProto:
@@ -186,20 +185,19 @@ class _Lender:
             self._news = True
 
     def _branch(self, node: onnx.NodeProto, shapes: Shapes, numbers: Numbers) -> Sequence[Array | None]:
-        """The outputs of an If; of one whose condition is known, the other branch just makes the same."""
+        """What an If makes; where its condition is known, the idle branch is made to make the same."""
         flag = numbers.get("".join(node.input[:1]))
         branches = {attribute.name: attribute.g for attribute in node.attribute}
+        inside = {name: self._walk(graph, shapes, numbers) for name, graph in branches.items()}
         if flag is None or flag.size != 1 or set(branches) != {"then_branch", "else_branch"}:
-            for inner in branches.values():
-                self._walk(inner, shapes, numbers)
             return []
-        taken, other = (branches[f"{name}_branch"] for name in ("then", "else")[:: 1 if flag.item() else -1])
-        inside = self._walk(taken, shapes, numbers)
-        self._news |= other.name != _NOT_TAKEN or list(other.output) != list(taken.output)
-        other.Clear()
-        other.name = _NOT_TAKEN
-        other.output.extend(taken.output)
-        return [inside.get(y.name) for y in taken.output]
+        run, idle = ("then_branch", "else_branch") if flag.item() else ("else_branch", "then_branch")
+        made = branches[run].output
+        same = [onnx.ValueInfoProto(name=f"{_NOT_TAKEN}/{y.name}", type=y.type) for y in made]
+        self._news |= same != list(branches[idle].output)
+        del branches[idle].output[:]
+        branches[idle].output.extend(same)
+        return [inside[run].get(y.name) for y in made]
 
     def _made(self, node: onnx.NodeProto, shapes: Shapes, numbers: Numbers) -> Sequence[Array | None]:
         """The outputs of a node that is plain, and whose inputs are known."""
