@@ -14,7 +14,6 @@ import numpy.typing as npt
 import onnx
 import onnx.shape_inference
 from onnx.external_data_helper import uses_external_data
-from onnx.reference import ReferenceEvaluator
 
 from onnxviz.graph.contrib_shapes import put_stand_ins
 
@@ -221,6 +220,8 @@ class _Lender:
             return []
 
     def _computed(self, node: onnx.NodeProto, given: Mapping[str, Array | None]) -> Sequence[Array]:
+        from onnx.reference import ReferenceEvaluator  # slow to import, and seldom needed
+
         inputs, outputs = (
             [onnx.ValueInfoProto(name=n) for n in names if n] for names in (given, node.output)
         )
