@@ -26,7 +26,7 @@ _ROUNDS = 12  # what is lent makes shapes known, and these make numbers known
 _SMALL = 1024  # elements
 # An untrusted file may hold many nodes: elements, of which computing one more tensor costs some.
 _BUDGET, _COST = 2**20, 64
-_NOT_TAKEN = "onnxviz not taken"  # names what the branch of an If that does not run makes in the shadow
+_SHADOW = "onnxviz shadow"  # begins the names of what no model has
 
 # What onnx's evaluator and every runtime compute alike.
 _ELEMENTWISE = frozenset(
@@ -150,14 +150,15 @@ class _Lender:
         own = [*(value.name for value in graph.input), *(name for node in graph.node for name in node.output)]
         shapes, numbers = shapes.new_child(dict.fromkeys(own)), numbers.new_child(dict.fromkeys(own))
         for value in (*graph.input, *graph.value_info, *graph.output):
-            shapes[value.name] = _shape(value.type) or shapes.maps[0].get(value.name)
+            if _is_told(value.type):
+                shapes[value.name] = _shape(value.type)
         for tensor in graph.initializer:
             shapes[tensor.name] = tuple(tensor.dims)
             numbers[tensor.name] = _small(tensor)
         self._news |= _say_axes(graph, shapes)
         for node in graph.node:
             for name in node.input:
-                if name not in numbers.maps[0] and numbers.get(name) is not None:
+                if name not in numbers.maps[0] and numbers.get(name) is not None and self._left > 0:
                     self._keep(graph, numbers, name, numbers[name])
             if node.op_type == "If" and not node.domain:
                 made = self._branch(node, shapes, numbers)
@@ -177,8 +178,8 @@ class _Lender:
             return
         if array.dtype == object and all(isinstance(size, int) for size in array.flat):
             array = array.astype(np.int64)
-        self._left -= array.size
         numbers[name] = array
+        self._left -= array.size if lent else 0
         if lent and array.dtype != object:
             graph.initializer.append(onnx.numpy_helper.from_array(array, name))
             self._news = True
@@ -192,7 +193,7 @@ class _Lender:
             return []
         run, idle = ("then_branch", "else_branch") if flag.item() else ("else_branch", "then_branch")
         made = branches[run].output
-        same = [onnx.ValueInfoProto(name=f"{_NOT_TAKEN}/{y.name}", type=y.type) for y in made]
+        same = [onnx.ValueInfoProto(name=f"{_SHADOW}/{y.name}", type=y.type) for y in made]
         self._news |= same != list(branches[idle].output)
         del branches[idle].output[:]
         branches[idle].output.extend(same)
@@ -302,12 +303,14 @@ def _say_axes(graph: onnx.GraphProto, shapes: Shapes) -> bool:
             for name in node.input[: 1 if node.op_type == "Split" else None]:
                 needed[name] = max(needed.get(name, 0), axis + 1)
     for node in graph.node:
-        shape = shapes.get(node.input[0]) if node.op_type == "Squeeze" and len(node.input) == 1 else None
-        if shape is None or node.attribute:
+        if node.op_type != "Squeeze" or node.domain or len(node.input) != 1 or node.attribute:
+            continue
+        shape = shapes.get(node.input[0])
+        if shape is None:
             continue
         ones = [axis for axis, size in enumerate(shape) if size == 1]
         if len(shape) - len(ones) == needed.get(node.output[0]):
-            name = f"{node.output[0]}/axes"
+            name = f"{_SHADOW}/{node.output[0]}"
             graph.initializer.append(onnx.numpy_helper.from_array(np.array(ones, np.int64), name))
             node.input.append(name)
             found = True

@@ -48,6 +48,21 @@ def test_what_is_told_is_what_the_runtime_makes() -> None:
     assert run(model, {"x": noise(2, 3, 4)})["y"].shape == shapes_of(model)["y"]
 
 
+def test_the_shape_of_a_scalar() -> None:
+    told = shapes_of(
+        net(
+            """(float[2,3] x, float s) => (float[] y) {
+                none = Shape(s)
+                rank = Size(none)
+                axes = Range(rank, one, one)
+                y = ReduceSum(x, axes)
+            }""",
+            **values(one=1),
+        )
+    )
+    assert told["y"] == (1, 3)
+
+
 def test_computed_lengths_of_a_split() -> None:
     model = net(
         """(float[N,6] x) => (float[] p) {
