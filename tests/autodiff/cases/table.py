@@ -36,6 +36,9 @@ FLATTENED = "r = Constant<value_ints=[-1]>() y = Reshape(z, r)"
 
 CASES: dict[str, Case] = {}
 
+# The versions of the operator sets beside ONNX's own.
+DOMAINS = {"com.microsoft": 1, "ai.onnx.ml": 5, "ai.onnx.preview.training": 1}
+
 NUMPY_TYPES = {"double": np.float64, "float": np.float32, "float16": np.float16}
 
 
@@ -44,9 +47,8 @@ def model_of(case: Case, dtype: str = "double", opset: int = 18) -> onnx.ModelPr
     text = f"m ({case.inputs}) => (double[{case.shape}] y) {{ {case.body} }}"
     code = {"double": 11, "float": 1, "float16": 10}[dtype]
     text = re.sub(r"\bdouble\b", dtype, text).replace("DOUBLE", str(code))
-    return onnx.parser.parse_model(
-        f'<ir_version: 10, opset_import: ["": {opset}, "com.microsoft": 1]> {text}'
-    )
+    imports = ", ".join([f'"": {opset}', *(f'"{d}": {v}' for d, v in DOMAINS.items() if f"{d}." in text)])
+    return onnx.parser.parse_model(f"<ir_version: 10, opset_import: [{imports}]> {text}")
 
 
 def feeds_of(case: Case, dtype: str = "double", seed: int = 0) -> dict[str, np.ndarray]:

@@ -1,0 +1,19 @@
+"""Optimizers."""
+
+from typing import Any
+
+from onnx.reference.ops.aionnx_preview_training.op_adam import Adam as OnnxAdam
+
+from onnxviz._reference.arrays import Array
+
+
+class Adam(OnnxAdam):
+    """onnx's own turns several tensors into float32."""
+
+    def _run(self, rate: Array, steps: Array, *tensors: Array, **attributes: Any) -> tuple[Array, ...]:
+        count = len(tensors) // 4
+        made = [self._run1(rate, steps, *tensors[first::count], **attributes) for first in range(count)]
+        return tuple(y for kind in zip(*made, strict=True) for y in kind)
+
+
+OPERATORS = (Adam,)
