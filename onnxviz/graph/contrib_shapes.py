@@ -185,11 +185,6 @@ def _matmul_n_bits(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
     return _chained(node, [column, ("Expand", [[_ints(node)["N"]]], {})])
 
 
-def _reduce_mean(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
-    axes = [list(a.ints) for a in node.attribute if a.name == "axes"]
-    return _chained(node, [("ReduceMean", [node.input[0], *axes], {})])
-
-
 def _self_attended(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
     """Queries, keys and values lie side by side in one product, and the output is as wide as the values."""
     sizes = next((list(a.ints) for a in node.attribute if a.name == "qkv_hidden_sizes"), None)
@@ -258,7 +253,6 @@ _STAND_INS: Mapping[str, StandIn] = {
     "QLinearGlobalAveragePool": _spatial("GlobalAveragePool", 0),
     "QLinearLeakyRelu": _like("Identity", 0),
     "QLinearMul": _like("Mul", 0, 3),
-    "QLinearReduceMean": _reduce_mean,
     "QLinearSigmoid": _like("Identity", 0),
     "QLinearSoftmax": _like("Identity", 0),
     "QLinearWhere": _like("Where", 0, 1, 4),

@@ -19,14 +19,15 @@ from onnxviz.autodiff.rules.helpers import Answers, Cotangent, cast_like, data
 from onnxviz.autodiff.ruleset import ZERO, Rule, constant_everywhere, gradient_of, operator_key, vjp
 from onnxviz.graph.ops import Ops, rank_of
 
+_SUMS = ("ConvInteger", "MatMulInteger")
 _rules: dict[str, Rule] = {}
 
 STRAIGHT_THROUGH_RULES: Mapping[str, Rule] = MappingProxyType(_rules)
 
 
 def is_quantiser(node: ir.Node) -> bool:
-    """Whether a node rounds numbers to integers that stand for them."""
-    return operator_key(node) in _rules and node.op_type != "Cast"
+    """Whether a node makes integers that stand for floats, from floats or from such integers."""
+    return (operator_key(node) in _rules and node.op_type != "Cast") or node.op_type in _SUMS
 
 
 def straight_through(*operators: str) -> Callable[[Rule], Rule]:
@@ -77,10 +78,7 @@ def _dequantize(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     assert x is not None
     assert s is not None
     dx = op.Mul(g, _spread(op, node, s, g))
-    number = cast_like(op, x, g)
-    if zero and zero[0] is not None:
-        number = op.Sub(number, _spread(op, node, zero[0], g))
-    ds = _gathered(op, node, op.Mul(g, number), s)
+    ds = _gathered(op, node, op.Mul(g, _less_zero_point(op, node, g)), s)
     return dx, cast_like(op, ds, s), *(z and op.Neg(_gathered(op, node, dx, z)) for z in zero)
 
 
@@ -91,18 +89,46 @@ def _cast(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     return (g,) if x.dtype is not None and x.dtype.is_integer() else gradient_of(op, node, g)
 
 
+def _less_zero_point(op: Ops, node: ir.Node, like: ir.Value) -> ir.Value:
+    x, _, zero = (*node.inputs, None)[:3]
+    assert x is not None
+    number = cast_like(op, x, like)
+    return number if zero is None else op.Sub(number, _spread(op, node, zero, like))
+
+
+def spell_out_dequantisers(op: Ops, graph: ir.Graph) -> None:
+    """Write, in place, the (x - z) s of a DequantizeLinear in plain operators for those of `op` that read it.
+
+    ONNX Runtime (1.31) moves a DequantizeLinear behind a Transpose that reads it, and quantises again
+    between: to uint8 where it should be int8, or it fails. The forward nodes keep theirs.
+    """
+    written, found = set(op.nodes), False
+    for node in list(graph):
+        if node.op_type != "DequantizeLinear" or data(node).dtype == ir.DataType.UINT8:
+            continue
+        (y,), (_, s, *_) = node.outputs, node.inputs
+        readers = [(use.node, use.idx) for use in y.uses() if use.node in written]
+        if readers and s is not None:
+            plain = op.Mul(_less_zero_point(op, node, y), _spread(op, node, s, y))
+            plain.type, plain.shape = y.type, y.shape
+            for reader, place in readers:
+                reader.replace_input_with(place, plain)
+            found = True
+    if found:
+        graph.sort()
+
+
 def _spread(op: Ops, node: ir.Node, s: ir.Value, like: ir.Value) -> ir.Value:
     """A scale or zero point as wide as the data: one for all, one per place on an axis, or one per block."""
     x, block = data(node), node.attributes.get_int("block_size", 0)
+    floats = cast_like(op, s, like)
     if _is_single(s):
-        wide = s if s.shape == [] else op.Reshape(s, op.ints())
-    elif rank_of(s) == 1:
-        wide = op.Reshape(s, op.ints(-1, *[1] * (rank_of(x) - _axis(node) - 1)))
-    else:
-        axis = _axis(node)
-        places = op.Range(op.scalar(0), op.Squeeze(op.shape(x, axis, axis + 1)), op.scalar(1))
-        wide = op.Gather(s, op.Div(places, block), axis=axis)
-    return cast_like(op, wide, like)
+        return floats if s.shape == [] else op.Reshape(floats, op.ints())
+    axis = _axis(node)
+    if rank_of(s) == 1:
+        return op.Reshape(floats, op.ints(-1, *[1] * (rank_of(x) - axis - 1)))
+    places = op.Range(op.scalar(0), op.Squeeze(op.shape(x, axis, axis + 1)), op.scalar(1))
+    return op.Gather(floats, op.Div(places, block), axis=axis)
 
 
 def _gathered(op: Ops, node: ir.Node, g: ir.Value, s: ir.Value) -> ir.Value:
