@@ -11,8 +11,9 @@ class Adam(OnnxAdam):
     """onnx's own turns several tensors into float32."""
 
     def _run(self, rate: Array, steps: Array, *tensors: Array, **attributes: Any) -> tuple[Array, ...]:
+        step: Any = super()._run
         count = len(tensors) // 4
-        made = [self._run1(rate, steps, *tensors[first::count], **attributes) for first in range(count)]
+        made = [step(rate, steps, *tensors[first::count], **attributes) for first in range(count)]
         return tuple(y for kind in zip(*made, strict=True) for y in kind)
 
 

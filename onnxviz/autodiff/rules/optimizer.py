@@ -1,4 +1,4 @@
-"""The standard's optimizers: one step of training as an operator; T, the number of steps made, is an integer."""
+"""The standard's optimizers: a step of training as an operator; T counts the steps that were made."""
 
 from collections.abc import Callable, Sequence
 
@@ -40,7 +40,8 @@ def _adam(op: Ops, node: ir.Node) -> list[ir.Value]:
     ) -> tuple[ir.Value, ir.Value, ir.Value]:
         v = op.Add(op.Mul(v, alpha), op.Mul(g, 1 - alpha))
         h = op.Add(op.Mul(h, beta), op.Mul(op.Mul(g, g), 1 - beta))
-        unbiased = op.Div(op.Sqrt(op.Sub(1, op.Pow(beta, steps))), op.Sub(1, op.Pow(alpha, steps)))
+        moved = op.Max(steps, 1)
+        unbiased = op.Div(op.Sqrt(op.Sub(1, op.Pow(beta, moved))), op.Sub(1, op.Pow(alpha, moved)))
         rate = op.Mul(rate, op.Where(op.Greater(steps, 0), unbiased, 1))
         x = op.Sub(x, op.Div(op.Mul(rate, v), op.Add(_root(op, h), epsilon)))
         return op.Mul(x, 1 - post), v, h
@@ -65,7 +66,7 @@ def _momentum(op: Ops, node: ir.Node) -> list[ir.Value]:
 
 def _each(op: Ops, node: ir.Node, count: int, step: Callable[..., Sequence[ir.Value]]) -> list[ir.Value]:
     """`step` for each tensor X, of which `count` inputs tell: first all X, then all G = G + norm X, ..."""
-    rate, steps, *tensors = node.inputs
+    rate, steps, *tensors = (value for value in node.inputs if value is not None)
     norm = node.attributes.get_float("norm_coefficient", 0.0)
     made = []
     for first in range(len(tensors) // count):

@@ -28,6 +28,6 @@ for _steps in (0, 3):
     for _mode in ("standard", "nesterov"):
         _attributes = f'alpha=0.7, beta=0.4, norm_coefficient=0.2, mode="{_mode}"'
         add_step("Momentum", f"{_mode}-step-{_steps}", _attributes, _steps)
-add_step("Adagrad", "two", "")
+add_step("Adagrad", "two", "epsilon=0.01")
 add_step("Adam", "two", "norm_coefficient_post=0.3", rate="double[1] pr")
 add_step("Momentum", "two", 'alpha=0.7, beta=0.4, norm_coefficient=0.0, mode="standard"')
