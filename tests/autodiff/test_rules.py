@@ -293,11 +293,6 @@ def model_with_node_names(inputs: str, body: str) -> onnx.ModelProto:
     ("inputs", "body", "message"),
     [
         (
-            "double a",
-            "x = Constant<value=double[2]{1,2}>() t = Constant<value=bool{1}>() y = Dropout(x, a, t)",
-            r"rule for Dropout \(node 'the dropout'\) has no gradient for its input 'a'",
-        ),
-        (
             "double[8] a",
             "x = Constant<value=double[1,1,2,2]{1,2,3,4}>() s = Constant<value_ints=[1,1,3,3]>() "
             'y = Resize<mode="linear", coordinate_transformation_mode="tf_crop_and_resize">(x, a, "", s)',
