@@ -1,4 +1,6 @@
-"""Stand-ins for operators of ONNX Runtime's own, of which onnx's shape inference knows nothing.
+"""Stand-ins for operators of whose outputs onnx's shape inference knows nothing, or too little.
+
+They are ONNX Runtime's own, those of classical machine learning, and a few of the standard.
 
 Each gives way to a standard operator whose output has the same type and shape, while shapes are inferred.
 """
@@ -41,7 +43,9 @@ def _set_nodes(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> None:
 
 
 def _is_foreign(node: onnx.NodeProto) -> bool:
-    return node.domain == "com.microsoft" or (not node.domain and not onnx.defs.has(node.op_type))
+    return node.domain in ("com.microsoft", "ai.onnx.ml") or (
+        not node.domain and not onnx.defs.has(node.op_type)
+    )
 
 
 _HELPS = "onnxviz stand-in/"  # begins the names of what a stand-in takes beside its last node
@@ -199,6 +203,14 @@ def _group_attended(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
     return _chained(node, [lanes, ("Slice", [[0], [heads], [2]], {}), ("Reshape", [[0, 0, -1]], {})])
 
 
+def _features(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
+    """Floats, as many in a row as the attributes say."""
+    widths = next((sum(a.ints) for a in node.attribute if a.name == "inputdimensions"), None)
+    row: Link = ("Expand", [[1, widths or _ints(node).get("targets", 1)]], {})
+    column: Link = ("Slice", [[0], [1], [-1]], {})
+    return _chained(node, [("Cast", node.input[:1], {"to": onnx.TensorProto.FLOAT}), column, row])
+
+
 _STAND_INS: Mapping[str, StandIn] = {
     **dict.fromkeys(("BiasAdd", "BiasGelu", "FastGelu", "Gelu", "QuickGelu"), _like("Identity", 0)),
     **dict.fromkeys(("BiasDropout", "BiasSoftmax", "GroupNorm", "RotaryEmbedding"), _like("Identity", 0)),
@@ -209,13 +221,17 @@ _STAND_INS: Mapping[str, StandIn] = {
     "DequantizeLinear": _like("DequantizeLinear", 0, 1, 2),
     "DynamicQuantizeMatMul": _like("MatMul", 0, 1),
     "EmbedLayerNormalization": _like("Gather", 2, 0),
+    "FeatureVectorizer": _features,
     "FusedConv": _spatial("Conv", 0, 1),
     "FusedGemm": _like("Gemm", 0, 1),
     "FusedMatMul": _matmul,
     "GroupQueryAttention": _group_attended,
+    "Imputer": _like("Identity", 0),
+    "LinearRegressor": _features,
     "MatMulIntegerToFloat": _like("MatMul", 0, 1, typed=2),
     "MatMulNBits": _matmul_n_bits,
     "MultiHeadAttention": _attended,
+    **dict.fromkeys(("Normalizer", "Scaler"), _like("Cast", 0, to=onnx.TensorProto.FLOAT)),
     "NhwcConv": _spatial("Conv", 0, 1, last=True),
     "NhwcFusedConv": _spatial("Conv", 0, 1, last=True),
     "NhwcMaxPool": _spatial("MaxPool", 0, last=True),
