@@ -31,9 +31,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LISTS = ROOT / "scripts" / "mutants"
 AT_ONCE = 2
+# Not for a mutant: they need more of the project, or run long.
+ELSEWHERE = ("test_conformance.py", "test_opsets.py", "test_real_graphs.py")
 # To the first failure, without what only helps a reader.
 UNNEEDED = ("cacheprovider", "faulthandler", "unraisableexception")
 QUICKLY = ("-x", "-q", "--assert=plain", *(f"-pno:{plugin}" for plugin in UNNEEDED))
+PRELOADED = ["pytest", "_pytest.unittest", "numpy.random", "onnx.inliner", "onnx_ir.passes.common", "onnxruntime"]
+PRELOADED += ["onnx.reference.ops._op_list"]
 NOT_STARTED = 99
 LIMIT = 300  # seconds; a mutant that hangs is noticed too
 
@@ -116,8 +120,9 @@ def run_here(copy: Path, tests: str, answer: Connection) -> None:
             import onnxviz
 
             if Path(onnxviz.__file__).is_relative_to(copy):
+                keep_only(tests)
                 chosen = ["-k", tests] if tests else []
-                code = int(pytest.main([*QUICKLY, "tests/autodiff", *chosen]))
+                code = int(pytest.main([*QUICKLY, *files_of(tests), *chosen]))
             else:
                 print(f"the package under test is {onnxviz.__file__}, not the copy")
         except Exception as err:  # a mutant may break the package in any way
@@ -126,9 +131,32 @@ def run_here(copy: Path, tests: str, answer: Connection) -> None:
     os.chdir(ROOT)  # so that the folder can be deleted on every system
 
 
+def keep_only(tests: str) -> None:
+    """Forget the other operators' cases, where all of the tests are cases: collecting them takes a second."""
+    names = tests.split(" or ")
+    if all(name.startswith("[") for name in names):
+        sys.path.insert(0, str(Path("tests").resolve()))
+        from autodiff.cases import CASES
+
+        for key in list(CASES):
+            if not f"[{key}-".startswith(tuple(names)):
+                del CASES[key]
+
+
+def files_of(tests: str) -> list[str]:
+    """The files where such tests are: those that read the cases, or that hold a name; else all."""
+    found = []
+    for file in sorted(Path("tests", "autodiff").glob("test_*.py")):
+        text = f"{file.stem} {file.read_text(encoding='utf-8')}"
+        wanted = ["import CASES" if name.startswith("[") else name for name in tests.split(" or ")]
+        if any(word in text for word in wanted):
+            found.append(str(file))
+    return found or ["tests/autodiff"]
+
+
 def copy_project(target: Path) -> None:
     """Copy what the tests need, so that edits made meanwhile change nothing."""
-    leave = shutil.ignore_patterns("__pycache__")
+    leave = shutil.ignore_patterns("__pycache__", *ELSEWHERE)
     for folder in (Path("onnxviz"), Path("tests", "autodiff")):
         shutil.copytree(ROOT / folder, target / folder, ignore=leave)
     shutil.copy(ROOT / "pyproject.toml", target)
@@ -189,5 +217,5 @@ CONTEXT = multiprocessing.get_context("forkserver") if WARM else multiprocessing
 
 if __name__ == "__main__":
     if WARM:  # each process then starts with the slow imports done
-        CONTEXT.set_forkserver_preload(["pytest", "numpy", "onnx.reference", "onnx_ir", "onnxruntime"])
+        CONTEXT.set_forkserver_preload(PRELOADED)
     sys.exit(main())
