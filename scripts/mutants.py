@@ -16,6 +16,7 @@ without any mutant.
 import argparse
 import compileall
 import contextlib
+import importlib
 import io
 import multiprocessing
 import os
@@ -141,11 +142,10 @@ def keep_only(tests: str) -> None:
     names = tests.split(" or ")
     if all(name.startswith("[") for name in names):
         sys.path.insert(0, str(Path("tests").resolve()))
-        from autodiff.cases import CASES
-
-        for key in list(CASES):
+        cases = importlib.import_module("autodiff.cases").CASES
+        for key in list(cases):
             if not f"[{key}-".startswith(tuple(names)):
-                del CASES[key]
+                del cases[key]
 
 
 def files_of(tests: str) -> list[str]:
@@ -178,7 +178,7 @@ def misplaced(original: Path, mutants: Sequence[Mutant]) -> Iterator[str]:
 
 
 def check(original: Path, mutants: Sequence[Mutant], unharmed: Sequence[str]) -> int:
-    """Run the tests `unharmed` without and each mutant's with it, and print a table; 1 if anything is amiss."""
+    """Run the tests `unharmed` without a mutant, then each with its own; print a table; 1 if any survives."""
     started, failures = time.monotonic(), 0
     in_copy = partial(run, original)
     with ThreadPoolExecutor(AT_ONCE) as pool:
