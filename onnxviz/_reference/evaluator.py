@@ -132,7 +132,7 @@ def _widen(graph: onnx.GraphProto) -> None:
         if node.op_type == "Constant" and node.output[0] in fixed:
             continue
         for attribute in node.attribute:
-            if attribute.name in ("to", "dtype") and attribute.i in narrow:
+            if attribute.name in ("to", "dtype", "softmax_precision", "stash_type") and attribute.i in narrow:
                 attribute.i = onnx.TensorProto.DOUBLE
             elif node.op_type == "Constant" and attribute.name in ("value_float", "value_floats"):
                 numbers = attribute.f if attribute.name == "value_float" else list(attribute.floats)

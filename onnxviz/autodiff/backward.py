@@ -1,7 +1,7 @@
 """The reverse walk: from the cotangents of what nodes make to the cotangents of what they read."""
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Self
 
 import onnx_ir as ir
@@ -13,12 +13,17 @@ from onnxviz.graph.ops import Ops
 
 
 class Backward(Ops):
-    """`Ops` that writes a backward graph; it knows the rules in force and which values lead to a source."""
+    """`Ops` that writes a backward graph; it knows the rules in force and which values lead to a source.
 
-    def __init__(self, graph: ir.Graph, rules: RuleSet, reached: set[ir.Value]) -> None:
-        """Write to `graph` by `rules`; `reached` are the sources and all that is computed from them."""
+    `reached` are the sources and all that is computed from them, `live` what is so without a step function or
+    a shape between: there an answer that is not written is an error.
+    """
+
+    def __init__(self, graph: ir.Graph, rules: RuleSet, sources: Collection[ir.Value]) -> None:
+        """Write to `graph` by `rules`."""
         super().__init__(graph, prefix="gradient")
-        self.rules, self.reached = rules, reached
+        self.rules, self.reached = rules, affected(graph, sources)
+        self.live = affected(graph, sources, rules.is_constant)
         self.stopped: list[tuple[ir.Value, ir.Node]] = []
         self._elements: dict[ir.Value, tuple[ir.Value, ir.Value]] = {}
 
@@ -31,7 +36,8 @@ class Backward(Ops):
     def where(self, reached: set[ir.Value], graph: ir.Graph | None = None) -> Self:
         """The same where other values lead to a source, and written to a nested graph if one is given."""
         other = copy.copy(self) if graph is None else self.inside(graph)
-        other.reached, other.stopped = reached, []
+        other.reached = other.live = reached
+        other.stopped = []
         return other
 
     def pull_back(
@@ -48,6 +54,8 @@ class Backward(Ops):
         wanted = [value for value in dict.fromkeys(sources) if value in self.reached]
         known = dict(cotangents)
         inner = self.where(affected(nodes, wanted))
+        live = [value for value in wanted if value in self.live]
+        inner.live = affected(nodes, live, self.rules.is_constant)
         inner.walk(nodes, known)
         self.stopped += inner.stopped
         return {value: known.get(value, ZERO) for value in wanted}
@@ -69,12 +77,12 @@ class Backward(Ops):
                     continue
                 if callable(answer):
                     answer = answer()
-                if answer is None:
+                if answer is None and value in self.live:
                     raise UnsupportedOperator(
                         f"the {self.rules.name!r} rule for {node.op_type} (node {node_name(node)!r}) has no "
                         f"gradient for its input {value.name!r}, which leads to what is asked for"
                     )
-                if answer is ZERO:
+                if answer is ZERO or answer is None:
                     self.stopped += [(value, blamed) for blamed in inside or [node]]
                     continue
                 if value in cotangents:

@@ -36,15 +36,8 @@ def through(body: Body) -> Callable[..., Mapping[ir.Value, Any]]:
         pairs = zip(outputs, cotangents, strict=False)
         arriving = {y: g for y, g in pairs if y is not None and g is not None}
         answers: Mapping[ir.Value, Any] = op.pull_back(written, arriving, list(reads(node)))
-        for y, there in zip(outputs, node.outputs, strict=False):
-            # What the node has computed need not be computed again.
-            if (
-                y is not None
-                and y.producer() in written
-                and y.dtype == there.dtype is not None
-                and there.name
-            ):
-                y.replace_all_uses_with(there)
+        if node.domain:
+            _reuse(outputs, node, written)
         return answers
 
     _through.add(rule)
@@ -54,6 +47,14 @@ def through(body: Body) -> Callable[..., Mapping[ir.Value, Any]]:
 def is_through(rule: Callable[..., Any]) -> bool:
     """Whether `through` made a rule: it answers by whichever rules are in force for the simpler operators."""
     return rule in _through
+
+
+def _reuse(outputs: Sequence[ir.Value | None], node: ir.Node, written: Sequence[ir.Node]) -> None:
+    """Read what a fused node has computed instead of computing it again (a Relu's mask, say)."""
+    for y, there in zip(outputs, node.outputs, strict=False):
+        same = y is not None and there.name and y.dtype == there.dtype is not None
+        if y is not None and same and y.producer() in written:
+            y.replace_all_uses_with(there)
 
 
 @cache

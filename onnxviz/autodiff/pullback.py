@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxviz.autodiff.backward import Backward, is_float
-from onnxviz.autodiff.rules.quantization import is_quantiser
+from onnxviz.autodiff.rules.quantization import is_quantiser, spell_out_dequantisers
 from onnxviz.autodiff.ruleset import GRADIENT, RuleSet, node_name
 from onnxviz.autodiff.variants import RULE_SETS, STRAIGHT_THROUGH
 from onnxviz.errors import (
@@ -23,7 +23,6 @@ from onnxviz.graph.fold import fold_constants
 from onnxviz.graph.model import Derivative, Model, ModelLike, load
 from onnxviz.graph.normalise import with_shapes
 
-_COMPUTES_ON_INTEGERS = ("ConvInteger", "MatMulInteger", "Shape", "Size")
 _MAKES_FLOATS = ("Cast", "CastLike", "DequantizeLinear", "Gather", "GatherElements", "GatherND")
 
 
@@ -75,7 +74,7 @@ def gradient(
     sources = {name: _differentiable(values[name], target) for name in names}
     chosen = _choose(rules, graph, sources.values(), target)
 
-    op = Backward(graph, chosen, dependents(graph, sources.values()))
+    op = Backward(graph, chosen, sources.values())
     _refuse_blocked(op, graph, target)
     seed = _seed(op, graph, target, values)
     cotangents = _cotangents(op, graph, target, seed, list(sources.values()))
@@ -91,6 +90,7 @@ def gradient(
         graph.outputs.append(answer)
     graph.outputs.extend(outputs)
     prune(copy)
+    spell_out_dequantisers(op, graph)
     fold_constants(graph, op.nodes)
     Derivative(
         gradients=gradients,
@@ -168,7 +168,7 @@ def _differentiable(source: ir.Value, target: ir.Value) -> ir.Value:
     seen = set(pending)
     while pending:
         for node in pending.pop().consumers():
-            if is_quantiser(node) or node.op_type in _COMPUTES_ON_INTEGERS:
+            if is_quantiser(node) or node.op_type in ("Shape", "Size"):
                 continue
             for value in node.outputs:
                 if value not in needed or value in seen or value.dtype == ir.DataType.BOOL:

@@ -68,6 +68,10 @@ class RuleSet:
             f"use the numerical route (--gradient numeric), or register a rule with @vjp({kind!r})"
         )
 
+    def is_constant(self, node: ir.Node) -> bool:
+        """Whether a node's operator is declared constant in every input."""
+        return self.by_type.get(operator_key(node)) is zero_everywhere
+
     def override(self, name: str, rules: Mapping[str, Rule]) -> "RuleSet":
         """A rule set of another name that answers for the operators in `rules` and inherits the rest."""
         # A chain and no copy, for what is registered later is inherited too.

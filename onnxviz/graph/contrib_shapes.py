@@ -14,17 +14,18 @@ Link: TypeAlias = tuple[str, Sequence[str | list[int]], Mapping[str, Any]]
 StandIn: TypeAlias = Callable[[onnx.NodeProto], Sequence[onnx.NodeProto]]
 
 
-def infer_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
+def infer_shapes(proto: onnx.ModelProto, strict: bool = False) -> onnx.ModelProto:
     """The model with the types and shapes that can be told; small integer tensors are followed.
 
     Raises:
-        InferenceError: The graph contradicts itself.
+        InferenceError: The graph contradicts itself; if `strict`, also where only a declared shape does.
     """
     originals: dict[str, onnx.NodeProto] = {}
     shadow = onnx.ModelProto()
     shadow.CopyFrom(proto)
     _replace(shadow.graph, originals)
-    inferred = onnx.shape_inference.infer_shapes(shadow if originals else proto, data_prop=True)
+    told = shadow if originals else proto
+    inferred = onnx.shape_inference.infer_shapes(told, strict_mode=strict, data_prop=True)
     if originals:
         _restore(inferred.graph, originals)
     return inferred
@@ -185,11 +186,6 @@ def _matmul_n_bits(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
     return _chained(node, [column, ("Expand", [[_ints(node)["N"]]], {})])
 
 
-def _reduce_mean(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
-    axes = [list(a.ints) for a in node.attribute if a.name == "axes"]
-    return _chained(node, [("ReduceMean", [node.input[0], *axes], {})])
-
-
 def _self_attended(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
     """Queries, keys and values lie side by side in one product, and the output is as wide as the values."""
     sizes = next((list(a.ints) for a in node.attribute if a.name == "qkv_hidden_sizes"), None)
@@ -258,7 +254,6 @@ _STAND_INS: Mapping[str, StandIn] = {
     "QLinearGlobalAveragePool": _spatial("GlobalAveragePool", 0),
     "QLinearLeakyRelu": _like("Identity", 0),
     "QLinearMul": _like("Mul", 0, 3),
-    "QLinearReduceMean": _reduce_mean,
     "QLinearSigmoid": _like("Identity", 0),
     "QLinearSoftmax": _like("Identity", 0),
     "QLinearWhere": _like("Where", 0, 1, 4),

@@ -1,6 +1,6 @@
 """Which tensors depend on which: the two walks that every rewrite starts from."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import onnx_ir as ir
 
@@ -32,11 +32,15 @@ def dependents(graph: ir.Graph, sources: Iterable[ir.Value]) -> set[ir.Value]:
     return affected(graph, sources)
 
 
-def affected(nodes: Iterable[ir.Node], sources: Iterable[ir.Value]) -> set[ir.Value]:
-    """`sources` and all that `nodes`, in the order in which they run, compute from them."""
+def affected(
+    nodes: Iterable[ir.Node],
+    sources: Iterable[ir.Value],
+    stops: Callable[[ir.Node], bool] = lambda _node: False,
+) -> set[ir.Value]:
+    """`sources` and all that `nodes`, in the order in which they run, compute from them; not past `stops`."""
     reached = set(sources)
     for node in nodes:
-        if any(value in reached for value in reads(node)):
+        if any(value in reached for value in reads(node)) and not stops(node):
             reached.update(node.outputs)
     return reached
 

@@ -1,12 +1,14 @@
 """Compute what depends on weights alone once, and not each time the model runs."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
+import numpy as np
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
 from onnxviz.graph.annotate import annotate
+from onnxviz.graph.ops import constant_of
 
 LIMIT = 2**24  # bytes; what is larger is left to the runtime
 
@@ -42,8 +44,9 @@ def fold_constants(graph: ir.Graph, nodes: Iterable[ir.Node]) -> None:
     constant = list(_of_weights(graph, nodes))
     annotate(constant, graph.opset_imports)
     for node in constant:
-        if all(value is None or value.is_initializer() for value in node.inputs):
-            _fold(graph, node)
+        weights = {str(v.name): _weight(v) for v in node.inputs if v is not None}
+        if all(weight is not None for weight in weights.values()):
+            _fold(graph, node, weights)
 
 
 def _of_weights(graph: ir.Graph, nodes: Iterable[ir.Node]) -> Iterator[ir.Node]:
@@ -51,17 +54,36 @@ def _of_weights(graph: ir.Graph, nodes: Iterable[ir.Node]) -> Iterator[ir.Node]:
     made = set[ir.Value]()
     for node in nodes:
         plain = node.graph is graph and node.op_type in _PLAIN and node.domain == ""
-        if plain and all(v is None or v in made or _in_memory(v) for v in node.inputs):
+        if plain and all(v is None or v in made or _weight(v) is not None for v in node.inputs):
             made.update(node.outputs)
             yield node
 
 
-def _in_memory(value: ir.Value) -> bool:
-    tensor = value.const_value
-    return value.is_initializer() and tensor is not None and not isinstance(tensor, ir.ExternalTensor)
+def _weight(value: ir.Value) -> ir.TensorProtocol | None:
+    """What a value holds if that is known and in memory; some exporters write weights as nodes."""
+    node = value.producer()
+    if node is not None and node.op_type == "ConstantOfShape" and not node.domain:
+        return _filled(node)
+    tensor = ir.convenience.get_const_tensor(value)
+    return None if isinstance(tensor, ir.ExternalTensor) else tensor
 
 
-def _fold(graph: ir.Graph, node: ir.Node) -> None:
+def _filled(node: ir.Node) -> ir.TensorProtocol | None:
+    sizes = constant_of(node.inputs[0])
+    if sizes is None:
+        return None
+    number = (
+        node.attributes["value"].as_tensor().numpy()
+        if "value" in node.attributes
+        else np.zeros(1, np.float32)
+    )
+    dtype = ir.tensor(number).dtype
+    return ir.LazyTensor(
+        lambda: ir.tensor(np.full(sizes, number[0], number.dtype)), dtype, ir.Shape(sizes.tolist())
+    )
+
+
+def _fold(graph: ir.Graph, node: ir.Node, weights: Mapping[str, ir.TensorProtocol | None]) -> None:
     (y,) = node.outputs
     if y.dtype is None or y.shape is None or not y.shape.is_static() or y.is_graph_output():
         return
@@ -69,7 +91,6 @@ def _fold(graph: ir.Graph, node: ir.Node) -> None:
         return
     name, proto = y.name, ir.to_proto(node)
     y.name = f"{name}/computed"
-    weights = {str(value.name): value.const_value for value in node.inputs if value is not None}
 
     def computed() -> ir.TensorProtocol:
         given = {key: weight.numpy() for key, weight in weights.items() if weight is not None}

@@ -12,6 +12,7 @@ from onnx.external_data_helper import uses_external_data
 from onnxviz.errors import ModelError
 from onnxviz.graph import contrib_shapes
 from onnxviz.graph.legacy import default_opset, name_resize_modes, raise_opset
+from onnxviz.graph.ops import constant_of
 from onnxviz.graph.weights import (
     bodies,
     check_weights,
@@ -49,11 +50,13 @@ def normalise(proto: onnx.ModelProto, folder: Path) -> ir.Model:
             light = onnx.inliner.inline_local_functions(infer_shapes(light), convert_version=True)
         light = raise_opset(light, OPSET_FLOOR)
         light.ir_version = max(light.ir_version, IR_FLOOR)
-        model = _in_order(infer_shapes(light))
+        model = _in_order(_with_true_shapes(light))
         attach_weights(model.graph, weights)
         ir.external_data.set_base_dir(model.graph, folder.absolute())
         if old < 11:
             name_resize_modes(model)
+        if _name_resize_sizes(model):
+            model = refresh_shapes(model, {})
     except ModelError:
         raise
     except Exception as err:  # the readers of an untrusted file fail in many ways; all mean the same here
@@ -143,6 +146,17 @@ def infer_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
         return proto
 
 
+def _with_true_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """As `infer_shapes`, but no shape that the file declares counts if one contradicts the graph."""
+    try:
+        return contrib_shapes.infer_shapes(proto, strict=True)
+    except onnx.shape_inference.InferenceError:
+        bare = onnx.ModelProto()
+        bare.CopyFrom(proto)
+        del bare.graph.value_info[:]
+        return infer_shapes(bare)
+
+
 def one_line(err: BaseException) -> str:
     """The first line of an exception's message that says something."""
     lines = [line.strip() for line in str(err).splitlines()]
@@ -155,6 +169,35 @@ def _in_order(proto: onnx.ModelProto) -> ir.Model:
     before = list(model.graph)
     model.graph.sort()
     return model if before == list(model.graph) else ir.from_proto(infer_shapes(ir.to_proto(model)))
+
+
+def _name_resize_sizes(model: ir.Model) -> bool:
+    """Give, in place, a Resize by scales its sizes where onnx would infer others than runtimes make.
+
+    A scale of 5/3 in float32 is a little less: onnx infers that 3 pixels become 4, where ONNX Runtime rounds
+    the product to float32 and makes 5. Only sizes that lead to the very same scales are written.
+
+    Returns:
+        Whether there was any.
+    """
+    before = len(model.graph.initializers)
+    for node in model.graph:
+        if node.op_type != "Resize" or node.domain or len(node.inputs) != 3 or "axes" in node.attributes:
+            continue
+        x, scales = node.inputs[0], constant_of(node.inputs[2])
+        if scales is None or x is None or x.shape is None or not x.shape.is_static():
+            continue
+        given = np.array(x.shape.numpy(), np.float32)
+        sizes = np.floor(given * scales)
+        differs = (sizes != np.floor(given * scales.astype(np.float64))).any()
+        if differs and given.all() and np.array_equal(sizes / given, scales):
+            name = f"{node.outputs[0].name}/sizes"
+            made = ir.Value(name=name, const_value=ir.tensor(sizes.astype(np.int64), name=name))
+            model.graph.register_initializer(made)
+            node.resize_inputs(4)
+            node.replace_input_with(2, None)
+            node.replace_input_with(3, made)
+    return len(model.graph.initializers) > before
 
 
 def _name_default_domain(proto: onnx.ModelProto) -> None:

@@ -38,6 +38,7 @@ class Ops:
         self.opset_imports: Mapping[str, int] = graph.opset_imports
         self.graph = graph
         self._tape = self._root = Tape(graph)
+        self._shapes: dict[tuple[ir.Value, int | None, int | None], ir.Value] = {}
         self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
         self._weights: dict[ir.Value, ir.Value] = {}
         self._numbers = itertools.count(1)
@@ -56,7 +57,7 @@ class Ops:
     def inside(self, graph: ir.Graph) -> Self:
         """The same for a graph nested in this one: all names differ, and constants stay outside."""
         nested = copy.copy(self)
-        nested.graph, nested._tape = graph, Tape(graph)
+        nested.graph, nested._tape, nested._shapes = graph, Tape(graph), {}
         return nested
 
     def emit(
@@ -116,11 +117,14 @@ class Ops:
             dims = list(value.shape)[start:end]
             if all(isinstance(dim, int) for dim in dims):
                 return self.ints(*(int(dim) for dim in dims))  # type: ignore[arg-type]
-        return self.Shape(value, start=start, end=end)
+        key = (value, start, end)
+        if key not in self._shapes:
+            self._shapes[key] = self.Shape(value, start=start, end=end)
+        return self._shapes[key]
 
     def reshape_like(self, value: ir.Value, like: ir.Value) -> ir.Value:
         """`value` with the shape of `like`."""
-        return self.Reshape(value, self.shape(like))
+        return self.Reshape(value, self.shape(like), allowzero=1)
 
     def zeros_like(self, value: ir.Value) -> ir.Value:
         """Zeros of a value's type and shape."""

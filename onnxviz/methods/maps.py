@@ -9,7 +9,10 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnxviz.autodiff.numeric import Steps, channel_steps
-from onnxviz.autodiff.pullback import gradient
+from onnxviz.autodiff.pullback import find_rules, gradient
+from onnxviz.autodiff.rules.quantization import unclipped
+from onnxviz.autodiff.ruleset import RuleSet
+from onnxviz.autodiff.variants import STRAIGHT_THROUGH
 from onnxviz.errors import ShapeError
 from onnxviz.graph.expose import cut
 from onnxviz.graph.layers import Layer
@@ -19,7 +22,7 @@ from onnxviz.methods.activations import as_maps
 from onnxviz.methods.cam import grad_cam
 from onnxviz.methods.method import Method
 from onnxviz.methods.query import Query, of_pictures
-from onnxviz.methods.scores import Scores
+from onnxviz.methods.scores import Scores, quantised_scores
 from onnxviz.methods.target import Target
 from onnxviz.runtime.batching import batches, run_batched
 from onnxviz.runtime.progress import track
@@ -54,7 +57,7 @@ def graph_maps(question: Ask, layer: Layer | None) -> tuple[list[Array], str]:
     """
     query, method, scores = question.query, question.method, question.scores
     at = query.where.name if layer is None else layer.tensor
-    model = gradient(query.model, of=scores.tensor, wrt=at, rules=method.rules, keep=[at])
+    model = gradient(query.model, of=scores.tensor, wrt=at, rules=_rules(question), keep=[at])
     session = Session(model, question.device)
     maps: list[Array] = []
     together = question.shape[0] == len(query) if question.shape else False
@@ -71,6 +74,15 @@ def graph_maps(question: Ask, layer: Layer | None) -> tuple[list[Array], str]:
             weights = as_maps(slopes, layer).astype(np.float64).mean(axis=(2, 3))
             maps += list(grad_cam(as_maps(values, layer), weights))
     return maps, str(model.rules)
+
+
+def _rules(question: Ask) -> str | RuleSet:
+    """The method's rules; what quantises the scores never clips, or a sure answer has no gradient."""
+    ends = quantised_scores(question.query.model, question.scores)
+    rules = question.method.rules
+    if not ends:
+        return rules
+    return unclipped(STRAIGHT_THROUGH if rules == "auto" else find_rules(rules), ends)
 
 
 def numeric_maps(question: Ask, layer: Layer) -> list[Array]:

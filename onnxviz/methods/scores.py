@@ -116,6 +116,18 @@ def _first_floats(value: ir.Value) -> str:
     return str(value.name)
 
 
+def quantised_scores(model: Model, scores: Scores) -> list[str]:
+    """The tensors of integers that the scores are moved and dequantised from; none where they are not."""
+    value, found = model.tensor(scores.tensor), list[str]()
+    node = value.producer()
+    while node is not None and node.op_type in (*_SAME_ORDER, *_QUANTISERS) and node.inputs[0] is not None:
+        value = node.inputs[0]
+        if value.dtype is not None and value.dtype.is_integer():
+            found.append(str(value.name))
+        node = value.producer()
+    return found
+
+
 def before_scores(model: Model, scores: Scores) -> set[ir.Value]:
     """The tensors that the scores are computed from and not merely moved or rescaled from.
 

@@ -190,3 +190,18 @@ def test_half_loss_of_more_than_a_half_can_count() -> None:
     feeds = {"a": np.zeros((70_000, 2), np.float16), "t": np.zeros(70_000, np.int64)}
     da = half_gradient("double[70000,2] a, int64[70000] t", "y = SoftmaxCrossEntropyLoss(a, t)", feeds)
     np.testing.assert_allclose(da[0], [-0.5 / 70_000, 0.5 / 70_000], rtol=0.02)
+
+
+def test_softmax_of_a_row_that_is_masked_whole() -> None:
+    """As attention is exported: no number becomes 0, and its slope with it."""
+    body = "b = Add(a, m) s = Softmax(b) n = IsNaN(s) z = Sub(a, a) y = Where(n, z, s)"
+    with np.errstate(invalid="ignore"):
+        da, _ = gradients_at(
+            "double[2,2] a, double[2,1] m",
+            body,
+            a=[[0, 1], [2, 3]],
+            m=[[0], [-np.inf]],
+            y_grad=[[1, 0], [1, 0]],
+        )
+    p = 1 / (1 + np.e)
+    np.testing.assert_allclose(da, [[p * (1 - p), -p * (1 - p)], [0, 0]], rtol=1e-5)

@@ -327,6 +327,11 @@ def test_shape_has_no_gradient() -> None:
         gradient(model, "y", ["x", "n"])
 
 
+def test_function_body_reads_weights() -> None:
+    model = net("double[2,3] x", "y = LayerNormalization(x, w)", w=[1.5, -0.5, 2])
+    assert check_gradient(model, "y", "x") < 1e-7
+
+
 @pytest.mark.parametrize(
     ("inputs", "body", "taken_at"),
     [

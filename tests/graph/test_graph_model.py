@@ -561,6 +561,34 @@ def test_shapes_are_inferred_through_computed_shapes():
     assert [layer.shape for layer in model.layers] == [(4, 15), (4, 15)]
 
 
+def test_a_declared_shape_that_contradicts_the_graph_is_not_believed():
+    proto = net("(float[N,6,4] x) => (float[a,b,c] y) { h = Sigmoid(x) y = Exp(h) }")
+    proto.graph.value_info.append(helper.make_tensor_value_info("h", TensorProto.FLOAT, ["N", 4, 6]))
+    assert load(proto).layers[0].shape == ("N", 6, 4)
+
+
+def test_a_declared_shape_that_cannot_be_inferred_is_believed():
+    proto = net("(float[N,6,4] x, int64[r] s) => (float[a,b,c] y) { h = Reshape(x, s) y = Exp(h) }")
+    proto.graph.value_info.append(helper.make_tensor_value_info("h", TensorProto.FLOAT, ["N", 8, 3]))
+    assert load(proto).layers[0].shape == ("N", 8, 3)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+def test_a_resize_by_a_rounded_scale_has_the_size_that_the_runtime_makes(mode):
+    scales = np.array([1, 1, 5 / 3, 3], np.float32)
+    text = f'(float[1,2,3,3] x) => (float[a,b,c,d] y) {{ y = Resize<mode="{mode}">(x, , scales) }}'
+    model = load(net(text, scales=scales))
+    assert model.outputs[0].shape == (1, 2, 5, 9)
+    x = {"x": noise(1, 2, 3, 3)}
+    np.testing.assert_array_equal(run(model.proto(), x)["y"], run(net(text, scales=scales), x)["y"])
+
+
+def test_a_resize_whose_scale_no_size_gives_keeps_it():
+    text = "(float[1,2,3,3] x) => (float[a,b,c,d] y) { y = Resize(x, , scales) }"
+    model = load(net(text, scales=np.array([1, 1, 1.5, 1.6666666], np.float32)))
+    assert [value and value.name for value in model.ir_model.graph[0].inputs] == ["x", None, "scales"]
+
+
 def test_an_empty_axis_stays_empty():
     assert load(net("(float[0,3] x) => (float[0,3] y) { y = Relu(x) }")).inputs[0].shape == (0, 3)
 

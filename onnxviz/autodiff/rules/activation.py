@@ -44,6 +44,7 @@ def _shrink(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
 
 @vjp("Clip")
 def _clip(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
+    """y = min(max(x, low), high), also where low > high."""
     x, *bounds = node.inputs
     low, high = (*bounds, None, None)[:2]
     (y,) = node.outputs
@@ -53,12 +54,17 @@ def _clip(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     if high is not None:
         dx = op.Where(op.Less(y, high), dx, 0)
 
-    def at(bound: ir.Value | None, outside: str) -> ir.Value | None:
-        if bound is None:
-            return None
-        return op.ReduceSum(op.Where(op.emit(outside, [x, bound], {})[0], g, 0), keepdims=0)
+    def total(where: ir.Value) -> ir.Value:
+        return op.ReduceSum(op.Where(where, g, 0), keepdims=0)
 
-    return (dx, at(low, "Less"), at(high, "Greater"))[: len(node.inputs)]
+    def at_low() -> ir.Value:
+        below = op.Less(x, low)
+        return total(below if high is None else op.And(below, op.Less(low, high)))
+
+    def at_high() -> ir.Value:
+        return total(op.Greater(x if low is None else op.Max(x, low), high))
+
+    return (dx, low and at_low, high and at_high)[: len(node.inputs)]
 
 
 @vjp("Sigmoid")
@@ -176,6 +182,9 @@ def _tanh(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
 @vjp("Softmax")
 def _softmax(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     (y,) = node.outputs
+    if any(use.node.op_type == "IsNaN" for use in y.uses()):
+        # Whoever asks has rows that are masked whole, and replaces what is no number.
+        y = op.Where(op.IsNaN(y), 0, y)
     axis = op.ints(node.attributes.get_int("axis", -1))
     return (op.Mul(y, op.Sub(g, op.ReduceSum(op.Mul(g, y), axis, keepdims=1))),)
 

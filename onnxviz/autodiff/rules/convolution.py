@@ -140,7 +140,8 @@ def _flipped(op: Ops, w: ir.Value, win: Window, group: int) -> ir.Value:
         rest = op.shape(w, 2)
         parts = op.Reshape(w, op.Concat(op.ints(group, -1), op.shape(w, 1, 2), rest, axis=0))
         swapped = op.Transpose(parts, perm=[0, 2, 1, *range(3, 3 + win.rank)])
-        turned = op.Reshape(swapped, op.Concat(op.ints(-1), op.Shape(swapped, start=2), axis=0))
+        filters = op.Div(op.shape(w, 0, 1), group)
+        turned = op.Reshape(swapped, op.Concat(op.ints(-1), filters, rest, axis=0))
     if set(win.kernel) == {1}:
         return turned
     backwards = [op.ints(*[number] * win.rank) for number in (-1, np.iinfo(np.int64).min, -1)]

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxviz.autodiff.functions import through
-from onnxviz.autodiff.rules.helpers import channels_first
+from onnxviz.autodiff.rules.helpers import channels_first, data
 from onnxviz.autodiff.rules.quantization import behind_floats, quantised, straight_through
 from onnxviz.autodiff.ruleset import ZERO, lowering, node_name, vjp
 from onnxviz.errors import UnsupportedOperator
@@ -31,8 +31,8 @@ def dequantised(
 def number(op: Ops, q: ir.Value | None, zero: ir.Value | None) -> ir.Value:
     """An integer less its zero point, as a float."""
     one = op.constant(np.ones((), np.float32))
-    x, shift = (q and _typed(op.DequantizeLinear(q, one), q, ir.DataType.FLOAT) for q in (q, zero))
-    return op.Sub(x, shift) if shift is not None else x  # type: ignore[return-value]
+    x = dequantised(op, q, one)
+    return x if zero is None else op.Sub(x, dequantised(op, zero, one))
 
 
 def _typed(value: ir.Value, like: ir.Value, dtype: ir.DataType | None) -> ir.Value:
@@ -51,9 +51,8 @@ def _qlinear_conv(op: Ops, node: ir.Node) -> ir.Value:
 
 @quantised("QLinearMatMul", scale=6)
 def _qlinear_matmul(op: Ops, node: ir.Node) -> ir.Value:
-    a, _b = node.inputs[0], node.inputs[3]
-    assert a is not None
-    return op.MatMul(floats(op, node, 0, axis=max(rank_of(a) - 2, 0)), floats(op, node, 3, axis=-1))
+    rows = max(rank_of(data(node)) - 2, 0)
+    return op.MatMul(floats(op, node, 0, axis=rows), floats(op, node, 3, axis=-1))
 
 
 @quantised("com.microsoft::QLinearAdd", scale=6)
@@ -104,14 +103,6 @@ def _qlinear_average_pool(op: Ops, node: ir.Node) -> ir.Value:
 @quantised("com.microsoft::QLinearGlobalAveragePool", scale=3)
 def _qlinear_global_average_pool(op: Ops, node: ir.Node) -> ir.Value:
     return channels_first(op, node, floats(op, node, 0), lambda x, _kept: op.GlobalAveragePool(x))
-
-
-@quantised("com.microsoft::QLinearReduceMean", scale=3)
-def _qlinear_reduce_mean(op: Ops, node: ir.Node) -> ir.Value:
-    axes = node.attributes.get_ints("axes", None)
-    return op.ReduceMean(
-        floats(op, node, 0), axes and op.ints(*axes), keepdims=node.attributes.get_int("keepdims", 1)
-    )
 
 
 def _qgemm(op: Ops, node: ir.Node) -> ir.Value:

@@ -6,7 +6,7 @@ counts as the identity where its result lies within the range of the integer typ
 An integer is differentiated as the number it is, so a dequantiser and the sums of ConvInteger are linear.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -16,17 +16,19 @@ import onnx_ir as ir
 from onnxviz.autodiff.backward import is_float
 from onnxviz.autodiff.functions import Body, through
 from onnxviz.autodiff.rules.helpers import Answers, Cotangent, cast_like, data
-from onnxviz.autodiff.ruleset import ZERO, Rule, constant_everywhere, gradient_of, operator_key, vjp
+from onnxviz.autodiff.ruleset import ZERO, Rule, RuleSet, constant_everywhere, gradient_of, operator_key, vjp
 from onnxviz.graph.ops import Ops, rank_of
 
+_SUMS = ("ConvInteger", "MatMulInteger")
 _rules: dict[str, Rule] = {}
+_unclipped: dict[str, Rule] = {}
 
 STRAIGHT_THROUGH_RULES: Mapping[str, Rule] = MappingProxyType(_rules)
 
 
 def is_quantiser(node: ir.Node) -> bool:
-    """Whether a node rounds numbers to integers that stand for them."""
-    return operator_key(node) in _rules and node.op_type != "Cast"
+    """Whether a node makes integers that stand for floats, from floats or from such integers."""
+    return (operator_key(node) in _rules and node.op_type != "Cast") or node.op_type in _SUMS
 
 
 def straight_through(*operators: str) -> Callable[[Rule], Rule]:
@@ -77,10 +79,7 @@ def _dequantize(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     assert x is not None
     assert s is not None
     dx = op.Mul(g, _spread(op, node, s, g))
-    number = cast_like(op, x, g)
-    if zero and zero[0] is not None:
-        number = op.Sub(number, _spread(op, node, zero[0], g))
-    ds = _gathered(op, node, op.Mul(g, number), s)
+    ds = _gathered(op, node, op.Mul(g, _less_zero_point(op, node, g)), s)
     return dx, cast_like(op, ds, s), *(z and op.Neg(_gathered(op, node, dx, z)) for z in zero)
 
 
@@ -91,18 +90,46 @@ def _cast(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     return (g,) if x.dtype is not None and x.dtype.is_integer() else gradient_of(op, node, g)
 
 
+def _less_zero_point(op: Ops, node: ir.Node, like: ir.Value) -> ir.Value:
+    x, _, zero = (*node.inputs, None)[:3]
+    assert x is not None
+    number = cast_like(op, x, like)
+    return number if zero is None else op.Sub(number, _spread(op, node, zero, like))
+
+
+def spell_out_dequantisers(op: Ops, graph: ir.Graph) -> None:
+    """Write, in place, the (x - z) s of a DequantizeLinear in plain operators for those of `op` that read it.
+
+    ONNX Runtime (1.31) moves a DequantizeLinear behind a Transpose that reads it, and quantises again
+    between: to uint8 where it should be int8, or it fails. The forward nodes keep theirs.
+    """
+    written, found = set(op.nodes), False
+    for node in list(graph):
+        if node.op_type != "DequantizeLinear" or data(node).dtype == ir.DataType.UINT8:
+            continue
+        (y,), (_, s, *_) = node.outputs, node.inputs
+        readers = [(use.node, use.idx) for use in y.uses() if use.node in written]
+        if readers and s is not None:
+            plain = op.Mul(_less_zero_point(op, node, y), _spread(op, node, s, y))
+            plain.type, plain.shape = y.type, y.shape
+            for reader, place in readers:
+                reader.replace_input_with(place, plain)
+            found = True
+    if found:
+        graph.sort()
+
+
 def _spread(op: Ops, node: ir.Node, s: ir.Value, like: ir.Value) -> ir.Value:
     """A scale or zero point as wide as the data: one for all, one per place on an axis, or one per block."""
     x, block = data(node), node.attributes.get_int("block_size", 0)
+    floats = cast_like(op, s, like)
     if _is_single(s):
-        wide = s if s.shape == [] else op.Reshape(s, op.ints())
-    elif rank_of(s) == 1:
-        wide = op.Reshape(s, op.ints(-1, *[1] * (rank_of(x) - _axis(node) - 1)))
-    else:
-        axis = _axis(node)
-        places = op.Range(op.scalar(0), op.Squeeze(op.shape(x, axis, axis + 1)), op.scalar(1))
-        wide = op.Gather(s, op.Div(places, block), axis=axis)
-    return cast_like(op, wide, like)
+        return floats if s.shape == [] else op.Reshape(floats, op.ints())
+    axis = _axis(node)
+    if rank_of(s) == 1:
+        return op.Reshape(floats, op.ints(-1, *[1] * (rank_of(x) - axis - 1)))
+    places = op.Range(op.scalar(0), op.Squeeze(op.shape(x, axis, axis + 1)), op.scalar(1))
+    return op.Gather(floats, op.Div(places, block), axis=axis)
 
 
 def _gathered(op: Ops, node: ir.Node, g: ir.Value, s: ir.Value) -> ir.Value:
@@ -134,11 +161,37 @@ def _limit(end: Any, like: ir.Value) -> float:
     return float(max(like.dtype.min, min(end, like.dtype.max)))
 
 
-def behind_floats(body: Body, scale: int) -> Rule:
+def unclipped(rules: RuleSet, tensors: Collection[str]) -> RuleSet:
+    """`rules`, but the quantisers that make `tensors` count as lines beyond their ranges too.
+
+    So a score that lies at the end of its range still says what it comes from.
+    """
+
+    def makes_one(node: ir.Node) -> bool:
+        return operator_key(node) in _unclipped and any(y.name in tensors for y in node.outputs)
+
+    def rule(op: Any, node: ir.Node, *gs: Cotangent) -> Any:
+        return _unclipped[operator_key(node)](op, node, *gs)
+
+    return rules.when(makes_one, rule)
+
+
+def _quantize_unclipped(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
+    x, s = node.inputs[:2]
+    assert s is not None
+    assert x is not None
+    dx = op.Div(cast_like(op, g, x), _spread(op, node, s, x))
+    return dx, *(None for _ in node.inputs[1:])
+
+
+_unclipped |= dict.fromkeys(("QuantizeLinear", "com.microsoft::QuantizeLinear"), _quantize_unclipped)
+
+
+def behind_floats(body: Body, scale: int, clips: bool = True) -> Rule:
     """The rule of an operator that is `body` on floats, then quantised by the inputs from `scale` on.
 
     g / scale where the integer that came out lies strictly inside its type's range (a Relu is often nothing
-    but the end of that range), and from there back through the floats.
+    but the end of that range) if it `clips`, and from there back through the floats.
     """
     back = through(body)
 
@@ -147,7 +200,7 @@ def behind_floats(body: Body, scale: int) -> Rule:
         dtype = y.dtype or ir.DataType.UINT8
         came = op.Cast(y, to=int(ir.DataType.FLOAT))
         inside = op.And(op.Greater(came, float(dtype.min)), op.Less(came, float(dtype.max)))
-        answers = back(op, node, op.Div(op.Where(inside, g, 0), parameters[0]))
+        answers = back(op, node, op.Div(op.Where(inside, g, 0) if clips else g, parameters[0]))
         return {**answers, **{value: None for value in parameters if value is not None}}
 
     return rule
@@ -159,6 +212,7 @@ def quantised(*operators: str, scale: int) -> Callable[[Body], Body]:
     def register(body: Body) -> Body:
         constant_everywhere(*operators)
         straight_through(*operators)(behind_floats(body, scale))
+        _unclipped.update(dict.fromkeys(operators, behind_floats(body, scale, clips=False)))
         return body
 
     return register

@@ -11,8 +11,7 @@ from onnxviz.graph.ops import Ops, constant_of, rank_of
 @vjp("Resize")
 def _resize(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     """Along each axis y = R x, so dx = R^T g; R^T is the resized identity matrix itself."""
-    x, rest = data(node), node.inputs[1:]
-    rank = rank_of(x)
+    rank = rank_of(data(node))
     dx = g
     for axis in _resized_axes(node, rank):
         matrix = _resized_identity(op, node, axis, rank)  # [in, out]
@@ -20,7 +19,9 @@ def _resize(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
         contracted = op.MatMul(op.Transpose(dx, perm=last), op.Transpose(matrix, perm=[1, 0]))
         dx = op.Transpose(contracted, perm=[int(a) for a in np.argsort(last)])
     droi = None if _crops(node) else ZERO
-    return (dx, droi, *(ZERO for _ in rest[1:]))[: len(node.inputs)]
+    # Between two sizes of y, scales move the places that are read; of those, the nearest stays.
+    dscales = ZERO if node.attributes.get_string("mode", "nearest") == "nearest" else None
+    return (dx, droi, dscales, ZERO)[: len(node.inputs)]
 
 
 def _resized_axes(node: ir.Node, rank: int) -> list[int]:

@@ -44,6 +44,7 @@ add("Clip-none", "double[3,4] a", "y = Clip(a)")
 add("Clip-low", "double[3,4] a, double l", "y = Clip(a, l)", feeds={"l": -0.25})
 add("Clip-high", "double[3,4] a, double h", 'y = Clip(a, "", h)', feeds={"h": 0.25})
 add("Clip-both", "double[3,4] a, double l, double h", "y = Clip(a, l, h)", feeds={"l": -0.4, "h": 0.3})
+add("Clip-crossed", "double[3,4] a, double l, double h", "y = Clip(a, l, h)", feeds={"l": 0.4, "h": -0.3})
 add(
     "Clip-constants",
     "double[3,4] a",
