@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LISTS = ROOT / "scripts" / "mutants"
 AT_ONCE = 2
 # Not for a mutant: they need more of the project, or run long.
-ELSEWHERE = ("test_conformance.py", "test_opsets.py", "test_real_graphs.py")
+ELSEWHERE = ("test_conformance.py", "test_exporters.py", "test_opsets.py", "test_real_graphs.py")
 # To the first failure, without what only helps a reader.
 UNNEEDED = ("cacheprovider", "faulthandler", "unraisableexception")
 QUICKLY = ("-x", "-q", "--assert=plain", *(f"-pno:{plugin}" for plugin in UNNEEDED))
