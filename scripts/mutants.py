@@ -2,6 +2,7 @@
 
     python scripts/mutants.py               all of the folder mutants, two at a time
     python scripts/mutants.py pooling.py    those that hold a word, or are in a file
+    python scripts/mutants.py --sample 150  so many of them, as the seed has it
 
 Each mutant is a text of the package and what replaces it. In a list, "=== file" names the file, "@@ tests"
 the tests that must notice (a capital letter begins an operator, whose cases are run; other words are parts
@@ -13,10 +14,13 @@ without any mutant.
 """
 
 import argparse
+import compileall
 import contextlib
+import importlib
 import io
 import multiprocessing
 import os
+import random
 import shutil
 import sys
 import tempfile
@@ -27,13 +31,19 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from py_compile import PycInvalidationMode
 
 ROOT = Path(__file__).resolve().parent.parent
 LISTS = ROOT / "scripts" / "mutants"
 AT_ONCE = 2
+# Not for a mutant: they need more of the project, or run long.
+ELSEWHERE = ("test_conformance.py", "test_exporters.py", "test_opsets.py", "test_real_graphs.py")
 # To the first failure, without what only helps a reader.
 UNNEEDED = ("cacheprovider", "faulthandler", "unraisableexception")
 QUICKLY = ("-x", "-q", "--assert=plain", *(f"-pno:{plugin}" for plugin in UNNEEDED))
+# The slow imports, which each process then starts with.
+PRELOADED = ["pytest", "_pytest.unittest", "onnxruntime", "onnx.inliner", "onnx.reference.ops._op_list"]
+PRELOADED += ["onnx_ir.passes.common", "numpy.random"]
 NOT_STARTED = 99
 LIMIT = 300  # seconds; a mutant that hangs is noticed too
 
@@ -116,8 +126,9 @@ def run_here(copy: Path, tests: str, answer: Connection) -> None:
             import onnxviz
 
             if Path(onnxviz.__file__).is_relative_to(copy):
+                keep_only(tests)
                 chosen = ["-k", tests] if tests else []
-                code = int(pytest.main([*QUICKLY, "tests/autodiff", *chosen]))
+                code = int(pytest.main([*QUICKLY, *files_of(tests), *chosen]))
             else:
                 print(f"the package under test is {onnxviz.__file__}, not the copy")
         except Exception as err:  # a mutant may break the package in any way
@@ -126,12 +137,36 @@ def run_here(copy: Path, tests: str, answer: Connection) -> None:
     os.chdir(ROOT)  # so that the folder can be deleted on every system
 
 
+def keep_only(tests: str) -> None:
+    """Forget the other operators' cases, where all of the tests are cases: collecting them takes a second."""
+    names = tests.split(" or ")
+    if all(name.startswith("[") for name in names):
+        sys.path.insert(0, str(Path("tests").resolve()))
+        cases = importlib.import_module("autodiff.cases").CASES
+        for key in list(cases):
+            if not f"[{key}-".startswith(tuple(names)):
+                del cases[key]
+
+
+def files_of(tests: str) -> list[str]:
+    """The files where such tests are: those that read the cases, or that hold a name; else all."""
+    found = []
+    for file in sorted(Path("tests", "autodiff").glob("test_*.py")):
+        text = f"{file.stem} {file.read_text(encoding='utf-8')}"
+        wanted = ["import CASES" if name.startswith("[") else name for name in tests.split(" or ")]
+        if any(word in text for word in wanted):
+            found.append(str(file))
+    return found or ["tests/autodiff"]
+
+
 def copy_project(target: Path) -> None:
     """Copy what the tests need, so that edits made meanwhile change nothing."""
-    leave = shutil.ignore_patterns("__pycache__")
+    leave = shutil.ignore_patterns("__pycache__", *ELSEWHERE)
     for folder in (Path("onnxviz"), Path("tests", "autodiff")):
         shutil.copytree(ROOT / folder, target / folder, ignore=leave)
     shutil.copy(ROOT / "pyproject.toml", target)
+    # Once for all mutants; a file with a planted one no longer has the same hash.
+    compileall.compile_dir(target, quiet=1, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
 
 
 def misplaced(original: Path, mutants: Sequence[Mutant]) -> Iterator[str]:
@@ -142,17 +177,12 @@ def misplaced(original: Path, mutants: Sequence[Mutant]) -> Iterator[str]:
             yield f"{mutant}: the text is there {count} times"
 
 
-def check(original: Path, mutants: Sequence[Mutant]) -> int:
-    """Run the tests without and with each mutant, and print a table; 1 if anything is amiss."""
-    lost = list(misplaced(original, mutants))
-    if lost:
-        print(*lost, sep="\n")
-        return 1
+def check(original: Path, mutants: Sequence[Mutant], unharmed: Sequence[str]) -> int:
+    """Run the tests `unharmed` without a mutant, then each with its own; print a table; 1 if any survives."""
     started, failures = time.monotonic(), 0
     in_copy = partial(run, original)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        halves = ["finite_differences", "not finite_differences"]
-        for outcome in pool.map(in_copy, [None] * len(halves), halves):
+        for outcome in pool.map(in_copy, [None] * len(unharmed), unharmed):
             if outcome.code != 0:
                 print(outcome.said, "\nthe tests fail without any mutant")
                 return 1
@@ -173,21 +203,34 @@ def main() -> int:
     """Read the command line and check the mutants that it names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("words", nargs="*", help="only the mutants that hold one of these")
-    words = parser.parse_args().words
+    parser.add_argument("--sample", type=int, metavar="N", help="so many of them, drawn by chance")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the sample")
+    asked = parser.parse_args()
     mutants = [
         m for file in sorted(LISTS.glob("*.txt")) for m in read_mutants(file.read_text(encoding="utf-8"))
     ]
-    chosen = [m for m in mutants if not words or any(word in f"{m} {m.tests}" for word in words)]
+    chosen, unharmed = mutants, ["finite_differences", "not finite_differences"]
+    if asked.words:
+        chosen = [m for m in mutants if any(word in f"{m} {m.tests}" for word in asked.words)]
+        unharmed = sorted({m.tests for m in chosen})
+    if asked.sample is not None:
+        chosen = random.Random(asked.seed).sample(chosen, min(asked.sample, len(chosen)))
+        # Who takes a sample has just run all tests; a few can say whether they pass in a copy too.
+        unharmed = sorted({m.tests for m in chosen[:10]})
     with tempfile.TemporaryDirectory() as folder:
         original = Path(folder, "original")
         copy_project(original)
-        return check(original, chosen)
+        lost = list(misplaced(original, mutants))
+        if lost:
+            print(*lost, sep="\n")
+            return 1
+        return check(original, chosen, unharmed)
 
 
 WARM = "forkserver" in multiprocessing.get_all_start_methods()
 CONTEXT = multiprocessing.get_context("forkserver") if WARM else multiprocessing.get_context("spawn")
 
 if __name__ == "__main__":
-    if WARM:  # each process then starts with the slow imports done
-        CONTEXT.set_forkserver_preload(["pytest", "numpy", "onnx.reference", "onnx_ir", "onnxruntime"])
+    if WARM:
+        CONTEXT.set_forkserver_preload(PRELOADED)
     sys.exit(main())

@@ -9,6 +9,7 @@ types are fed from `feeds`.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import numpy as np
 import onnx
@@ -71,6 +72,7 @@ def floats_of(case: Case) -> list[str]:
     return re.findall(r"double(?:\[[^\]]*\])? (\w+)", case.inputs)
 
 
+@cache
 def newest_opset() -> int:
     """The newest operator set that the installed ONNX Runtime loads."""
     for opset in range(onnx.defs.onnx_opset_version(), 18, -1):
