@@ -205,6 +205,13 @@ def test_power_of_zero_has_no_logarithm() -> None:
     np.testing.assert_array_equal(db, [0, 0, 0])
 
 
+@pytest.mark.parametrize(("replaced", "hole"), [("nan", np.nan), ("2.5", 2.5)])
+def test_imputer_passes_nothing_where_it_fills(replaced: str, hole: float) -> None:
+    body = f"y = ai.onnx.ml.Imputer<imputed_value_floats=[7.0], replaced_value_float={replaced}>(a)"
+    (da,) = gradients_at("double[1,3] a", body, a=[[hole, 1, 2]], y_grad=[[3, 4, 5]])
+    np.testing.assert_array_equal(da, [[0, 4, 5]])
+
+
 @pytest.mark.parametrize(("operator", "moments"), [("Adagrad", "h"), ("Adam", "v, h")])
 def test_optimizer_that_has_not_moved_has_a_finite_slope(operator: str, moments: str) -> None:
     """A tiny gradient moves x by R G / epsilon, whatever it is."""
