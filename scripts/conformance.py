@@ -218,7 +218,7 @@ def _expect_constant(model: Model, target: str, source: str, feeds: Mapping[str,
 def _is_tagged_constant(proto: onnx.ModelProto, source: str) -> bool:
     """Whether a case of one node reads `source` as an input that the standard tags non-differentiable."""
     [node] = proto.graph.node if len(proto.graph.node) == 1 else [onnx.NodeProto()]
-    if source not in node.input:
+    if node.domain or source not in node.input:
         return False
     schema = onnx.defs.get_schema(node.op_type, proto.opset_import[0].version)
     tag = onnx.defs.OpSchema.DifferentiationCategory.NonDifferentiable

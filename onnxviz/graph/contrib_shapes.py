@@ -1,4 +1,6 @@
-"""ONNX's shape inference for graphs that hold operators of ONNX Runtime's own, of which onnx knows nothing.
+"""Stand-ins for operators of whose outputs onnx's shape inference knows nothing, or too little.
+
+They are ONNX Runtime's own, those of classical machine learning, and a few of the standard.
 
 Each gives way to a standard operator whose output has the same type and shape, while shapes are inferred.
 """
@@ -8,55 +10,30 @@ from typing import Any, TypeAlias
 
 import onnx
 import onnx.defs
-import onnx.shape_inference
 
 Link: TypeAlias = tuple[str, Sequence[str | list[int]], Mapping[str, Any]]
 StandIn: TypeAlias = Callable[[onnx.NodeProto], Sequence[onnx.NodeProto]]
 
 
-def infer_shapes(proto: onnx.ModelProto, strict: bool = False) -> onnx.ModelProto:
-    """The model with the types and shapes that can be told; small integer tensors are followed.
+def put_stand_ins(graph: onnx.GraphProto) -> bool:
+    """Replace, in place, what onnx knows too little of; whether there was any.
 
-    Raises:
-        InferenceError: The graph contradicts itself; if `strict`, also where only a declared shape does.
+    What a stand-in takes beside has a name that no model has.
     """
-    originals: dict[str, onnx.NodeProto] = {}
-    shadow = onnx.ModelProto()
-    shadow.CopyFrom(proto)
-    _replace(shadow.graph, originals)
-    told = shadow if originals else proto
-    inferred = onnx.shape_inference.infer_shapes(told, strict_mode=strict, data_prop=True)
-    if originals:
-        _restore(inferred.graph, originals)
-    return inferred
-
-
-def _replace(graph: onnx.GraphProto, originals: dict[str, onnx.NodeProto]) -> None:
     nodes: list[onnx.NodeProto] = []
+    found = False
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:
-                _replace(attribute.g, originals)
+                found |= put_stand_ins(attribute.g)
         find = _STAND_INS.get(node.op_type) if _is_foreign(node) else None
+        find = find or (_UNTOLD.get(node.op_type) if not node.domain else None)
         stand_ins = find(node) if find is not None else []
-        if stand_ins:
-            originals[node.output[0]] = node
+        found |= bool(stand_ins)
         nodes += stand_ins or [node]
-    _set_nodes(graph, nodes)
-
-
-def _restore(graph: onnx.GraphProto, originals: Mapping[str, onnx.NodeProto]) -> None:
-    nodes = []
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                _restore(attribute.g, originals)
-        if not node.name.startswith(_HELPS):
-            nodes.append(originals.get(node.output[0], node))
-    _set_nodes(graph, nodes)
-    told = [value for value in graph.value_info if not value.name.startswith(_HELPS)]
-    del graph.value_info[:]
-    graph.value_info.extend(told)
+    if found:
+        _set_nodes(graph, nodes)
+    return found
 
 
 def _set_nodes(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> None:
@@ -66,7 +43,9 @@ def _set_nodes(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> None:
 
 
 def _is_foreign(node: onnx.NodeProto) -> bool:
-    return node.domain == "com.microsoft" or (not node.domain and not onnx.defs.has(node.op_type))
+    return node.domain in ("com.microsoft", "ai.onnx.ml") or (
+        not node.domain and not onnx.defs.has(node.op_type)
+    )
 
 
 _HELPS = "onnxviz stand-in/"  # begins the names of what a stand-in takes beside its last node
@@ -135,7 +114,6 @@ def _chained(
         nodes.append(made)
         before = [stem]
     nodes[-1].output[0] = node.output[place]
-    nodes[-1].name = f"{_HELPS}beside" if place else ""
     return nodes
 
 
@@ -225,6 +203,14 @@ def _group_attended(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
     return _chained(node, [lanes, ("Slice", [[0], [heads], [2]], {}), ("Reshape", [[0, 0, -1]], {})])
 
 
+def _features(node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
+    """Floats, as many in a row as the attributes say."""
+    widths = next((sum(a.ints) for a in node.attribute if a.name == "inputdimensions"), None)
+    row: Link = ("Expand", [[1, widths or _ints(node).get("targets", 1)]], {})
+    column: Link = ("Slice", [[0], [1], [-1]], {})
+    return _chained(node, [("Cast", node.input[:1], {"to": onnx.TensorProto.FLOAT}), column, row])
+
+
 _STAND_INS: Mapping[str, StandIn] = {
     **dict.fromkeys(("BiasAdd", "BiasGelu", "FastGelu", "Gelu", "QuickGelu"), _like("Identity", 0)),
     **dict.fromkeys(("BiasDropout", "BiasSoftmax", "GroupNorm", "RotaryEmbedding"), _like("Identity", 0)),
@@ -235,13 +221,17 @@ _STAND_INS: Mapping[str, StandIn] = {
     "DequantizeLinear": _like("DequantizeLinear", 0, 1, 2),
     "DynamicQuantizeMatMul": _like("MatMul", 0, 1),
     "EmbedLayerNormalization": _like("Gather", 2, 0),
+    "FeatureVectorizer": _features,
     "FusedConv": _spatial("Conv", 0, 1),
     "FusedGemm": _like("Gemm", 0, 1),
     "FusedMatMul": _matmul,
     "GroupQueryAttention": _group_attended,
+    "Imputer": _like("Identity", 0),
+    "LinearRegressor": _features,
     "MatMulIntegerToFloat": _like("MatMul", 0, 1, typed=2),
     "MatMulNBits": _matmul_n_bits,
     "MultiHeadAttention": _attended,
+    **dict.fromkeys(("Normalizer", "Scaler"), _like("Cast", 0, to=onnx.TensorProto.FLOAT)),
     "NhwcConv": _spatial("Conv", 0, 1, last=True),
     "NhwcFusedConv": _spatial("Conv", 0, 1, last=True),
     "NhwcMaxPool": _spatial("MaxPool", 0, last=True),
@@ -260,3 +250,8 @@ _STAND_INS: Mapping[str, StandIn] = {
     "QuantizeLinear": _like("QuantizeLinear", 0, 1, 2),
     "TransposeMatMul": _matmul,
 }
+
+# Operators of the standard of whose output onnx says nothing, in some opsets and types.
+_UNTOLD: Mapping[str, StandIn] = dict.fromkeys(
+    ("GroupNormalization", "MeanVarianceNormalization"), _like("Identity", 0)
+)

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from onnx.external_data_helper import uses_external_data
 
 from onnxviz.errors import ModelError
-from onnxviz.graph import contrib_shapes
+from onnxviz.graph import shapes
 from onnxviz.graph.legacy import default_opset, name_resize_modes, raise_opset
 from onnxviz.graph.ops import constant_of
 from onnxviz.graph.weights import (
@@ -139,9 +139,9 @@ def attach_weights(graph: ir.Graph, weights: Iterable[onnx.TensorProto]) -> None
 
 
 def infer_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """ONNX's shape inference, small integer tensors followed; the model itself where it gives up."""
+    """Shape inference, small tensors of numbers followed; the model itself where it gives up."""
     try:
-        return contrib_shapes.infer_shapes(proto)
+        return shapes.infer_shapes(proto)
     except onnx.shape_inference.InferenceError:
         return proto
 
@@ -149,7 +149,7 @@ def infer_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
 def _with_true_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
     """As `infer_shapes`, but no shape that the file declares counts if one contradicts the graph."""
     try:
-        return contrib_shapes.infer_shapes(proto, strict=True)
+        return shapes.infer_shapes(proto, strict=True)
     except onnx.shape_inference.InferenceError:
         bare = onnx.ModelProto()
         bare.CopyFrom(proto)

@@ -22,7 +22,7 @@ FOREIGN = [
 ]
 
 
-@pytest.mark.parametrize("key", FOREIGN)
+@pytest.mark.parametrize("key", [*FOREIGN, *(key for key in CASES if key.startswith("ai.onnx.ml::"))])
 def test_simpler_operators_compute_what_the_kernel_does(key: str) -> None:
     case = CASES[key]
     feeds = feeds_of(case)

@@ -382,8 +382,20 @@ def test_unknown_rule_set_suggests() -> None:
 
 
 def test_unknown_rank_says_what_to_give() -> None:
-    model = net("double[] x, double[2] z", "y = Mul(x, z)")
+    model = net("double[] x, double[2] z", "t = Transpose(x) y = Mul(t, z)")
     with pytest.raises(
         ShapeError, match=r"the rank of tensor '[xy]' is unknown; give the model's input a shape"
     ):
         gradient(model, "y", "x")
+
+
+def test_broadcasting_of_unknown_ranks_is_undone_when_it_runs() -> None:
+    model = net("double[] x, double[2,3] z", "y = Mul(x, z)")
+    for array in (
+        np.array([[2.0], [3.0]]),
+        np.arange(3.0),
+        np.array(2.0),
+        np.ones((4, 1, 1)),
+        np.ones((2, 3)),
+    ):
+        assert check_gradient(model, "y", ["x", "z"], inputs={"x": array}) < 1e-8

@@ -182,11 +182,19 @@ def _tanh(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
 @vjp("Softmax")
 def _softmax(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     (y,) = node.outputs
-    if any(use.node.op_type == "IsNaN" for use in y.uses()):
-        # Whoever asks has rows that are masked whole, and replaces what is no number.
+    if _is_chosen_from(y):  # as in attention: what is no number, in a row that is masked whole, is not taken
         y = op.Where(op.IsNaN(y), 0, y)
     axis = op.ints(node.attributes.get_int("axis", -1))
     return (op.Mul(y, op.Sub(g, op.ReduceSum(op.Mul(g, y), axis, keepdims=1))),)
+
+
+def _is_chosen_from(y: ir.Value) -> bool:
+    """Whether a value, maybe in another type, is asked for numbers or set against another one."""
+    return any(
+        use.node.op_type in ("IsNaN", "Where")
+        or (use.node.op_type in ("Cast", "CastLike") and _is_chosen_from(use.node.outputs[0]))
+        for use in y.uses()
+    )
 
 
 @vjp("LogSoftmax")

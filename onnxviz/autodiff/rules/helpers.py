@@ -53,12 +53,13 @@ def wide(op: Ops, value: ir.Value) -> ir.Value:
 def unbroadcast(op: Ops, g: ir.Value, x: ir.Value | None, y: ir.Value) -> ir.Value:
     """Sum `g`, shaped like `y`, down to the shape of `x`: the transpose of broadcasting x to y."""
     assert x is not None
+    if x.shape is None or y.shape is None:
+        missing = op.Sub(op.Shape(op.Shape(g)), op.Shape(op.Shape(x)))
+        return _unbroadcast_at_runtime(op, g, x, op.full(missing, 1, ir.DataType.INT64))
     lead = rank_of(y) - rank_of(x)
-    assert x.shape is not None
-    assert y.shape is not None
     pairs = list(zip(x.shape, list(y.shape)[lead:], strict=True))
     if any(a != 1 and not same_size(a, b) for a, b in pairs):
-        return _unbroadcast_at_runtime(op, g, x, lead)
+        return _unbroadcast_at_runtime(op, g, x, op.ints(*[1] * lead) if lead else None)
     axes = [*range(lead), *(lead + i for i, (a, b) in enumerate(pairs) if a == 1 and b != 1)]
     if not axes:
         return g
@@ -71,11 +72,14 @@ def same_size(a: object, b: object) -> bool:
     return a == b and not (isinstance(a, ir.SymbolicDim) and a.value is None)
 
 
-def _unbroadcast_at_runtime(op: Ops, g: ir.Value, x: ir.Value, lead: int) -> ir.Value:
-    """The same where a size is not known: the axes to sum over are those whose sizes differ."""
+def _unbroadcast_at_runtime(op: Ops, g: ir.Value, x: ir.Value, lead: ir.Value | None) -> ir.Value:
+    """The same where a size, or the rank, is not known: the axes to sum over are those whose sizes differ.
+
+    `lead` has a 1 for each axis that x lacks.
+    """
     size = op.shape(x)
-    if lead:
-        size = op.Concat(op.ints(*[1] * lead), size, axis=0)
+    if lead is not None:
+        size = op.Concat(lead, size, axis=0)
     stretched = op.NonZero(op.Not(op.Equal(size, op.Shape(g))))
     axes = op.Reshape(stretched, op.ints(-1))
     return op.reshape_like(op.ReduceSum(g, axes, keepdims=1, noop_with_empty_axes=1), x)

@@ -13,6 +13,7 @@ from onnxviz.autodiff.rules.helpers import (
     scatter_back,
     type_of,
     unbroadcast,
+    wide,
 )
 from onnxviz.autodiff.ruleset import ZERO, vjp
 from onnxviz.graph.ops import Ops, constant_of, rank_of
@@ -26,14 +27,24 @@ def _reshape(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
 
 @vjp("Dropout")
 def _dropout(op: Ops, node: ir.Node, g: ir.Value, _mask: Cotangent = None) -> Answers:
-    """In training y = x mask / (1 - ratio), with the mask that the node itself has drawn."""
+    """In training y = x mask / (1 - ratio), with the mask that the node itself has drawn.
+
+    So dx = g mask / (1 - ratio) and, while no element crosses over, dratio = sum(x dx) / (1 - ratio).
+    """
     ratio, training = (*node.inputs[1:], None, None)[:2]
     flag = constant_of(training)
     if training is None or (flag is not None and not flag.any()):
         return g, *(ZERO for _ in node.inputs[1:])
     rate = cast_like(op, op.constant(np.array(0.5)) if ratio is None else ratio, g)
     kept = op.Where(produced(op, node, 1, ir.DataType.BOOL), op.Div(g, op.Sub(1, rate)), 0)
-    return kept if flag is not None else op.Where(training, kept, g), None, ZERO
+
+    def dratio() -> ir.Value:
+        assert ratio is not None
+        total = op.ReduceSum(wide(op, op.Mul(kept, data(node))), keepdims=0)
+        slope = cast_like(op, op.Div(total, cast_like(op, op.Sub(1, rate), total)), ratio)
+        return slope if flag is not None else op.Where(training, slope, 0)
+
+    return kept if flag is not None else op.Where(training, kept, g), dratio, ZERO
 
 
 @vjp("Transpose")

@@ -17,14 +17,14 @@ add("Dropout-training-ratio", "double[4,6] a", f"{_training} y = Dropout<seed=3>
 add("Dropout-training-mask", "double[4,6] a", f'{_training} y, m = Dropout<seed=3>(a, "", f)', runs=NEVER)
 add(
     "Dropout-training-computed",
-    "double[4,6] a, float r, bool f",
+    "double[4,6] a, double r, bool f",
     "y = Dropout<seed=3>(a, r, f)",
     feeds={"r": 0.3, "f": True},
     runs=NEVER,
 )
 add(
     "Dropout-inference-computed",
-    "double[4,6] a, float r, bool f",
+    "double[4,6] a, double r, bool f",
     "y = Dropout<seed=3>(a, r, f)",
     feeds={"r": 0.3, "f": False},
 )

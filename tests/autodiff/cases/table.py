@@ -27,6 +27,7 @@ class Case:
     until: int = 99  # the first opset that no longer knows this form
     runs: int = 18  # the first opset of which ONNX Runtime runs the gradient
     shape: str = ""  # of y, where ONNX does not infer it
+    ml: int = 5  # the version of ai.onnx.ml
     forward: int = 99  # the first opset of which ONNX Runtime does not run the operator itself
 
 
@@ -45,9 +46,10 @@ def model_of(case: Case, dtype: str = "double", opset: int = 18) -> onnx.ModelPr
     text = f"m ({case.inputs}) => (double[{case.shape}] y) {{ {case.body} }}"
     code = {"double": 11, "float": 1, "float16": 10}[dtype]
     text = re.sub(r"\bdouble\b", dtype, text).replace("DOUBLE", str(code))
-    return onnx.parser.parse_model(
-        f'<ir_version: 10, opset_import: ["": {opset}, "com.microsoft": 1]> {text}'
-    )
+    versions = {"com.microsoft": 1, "ai.onnx.ml": case.ml, "ai.onnx.preview.training": 1}
+    used = {"": opset, **{domain: version for domain, version in versions.items() if f"{domain}." in text}}
+    imports = ", ".join(f'"{domain}": {version}' for domain, version in used.items())
+    return onnx.parser.parse_model(f"<ir_version: 10, opset_import: [{imports}]> {text}")
 
 
 def feeds_of(case: Case, dtype: str = "double", seed: int = 0) -> dict[str, np.ndarray]:
