@@ -134,3 +134,10 @@ for _what, _x, _rois in (
         feeds={"r": _rois},
         forward=22,
     )
+add(
+    "MaxRoiPool-full-scale",
+    "double[1,2,6,5] a, float[1,5] r",
+    "q = Cast<to=DOUBLE>(r) y = MaxRoiPool<pooled_shape=[2,2]>(a, q)",
+    feeds={"r": [[0, 0, 1, 2, 4]]},
+    forward=22,
+)
