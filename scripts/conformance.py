@@ -45,7 +45,7 @@ KINDS = (*AGREEING, "none", *FAILURES)
 # Where the path from an input to an output may end, and why: reviewed by hand, and seen by differences.
 REVIEWED = {
     "draws at random": ["Bernoulli"],
-    "step function": ["Ceil", "Floor", "Hardmax", "Round", "Sign"],
+    "step function": ["Binarizer", "Ceil", "Floor", "Hardmax", "Round", "Sign", "TreeEnsemble"],
     "of what is a comparison": ["Cast"],
     "reads the type alone": ["CastLike"],
     "reads a shape or a place": [
