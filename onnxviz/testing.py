@@ -25,7 +25,8 @@ def check_gradient(
 
     For random u and v, ``<u, J v>`` by differences must equal ``<J^T u, v>`` from the graph. Both are run
     by ONNX's reference evaluator: in float64 where it can, else in the model's own types, with steps of at
-    least 1e-2. Places where a tensor is infinite are left as they are.
+    least 1e-2. Places where a tensor is infinite are left as they are. Where quantisers are differentiated
+    straight through, the differences leave their rounding errors what they are.
 
     Args:
         model: A model, path or proto of standard operators.

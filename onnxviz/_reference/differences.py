@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from onnxviz._reference.arrays import Array
 from onnxviz._reference.evaluator import in_double, prepare, run, with_shifts
+from onnxviz._reference.quantization import STRAIGHT_THROUGH
 from onnxviz.autodiff.pullback import gradient
 from onnxviz.autodiff.ruleset import RuleSet
 from onnxviz.errors import SelectorError, ShapeError, did_you_mean
@@ -30,10 +31,11 @@ class Slope:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The slopes of one tensor, one for each that it was differentiated by, and whether they are float64."""
+    """The slopes of one tensor, one for each that it was differentiated by; if in float64, by which rules."""
 
     slopes: tuple[Slope, ...]
     in_double: bool
+    rules: str | None
 
 
 def compare(
@@ -66,8 +68,12 @@ def compare(
     found = run(derived, {**feeds, **seeds})
 
     moved, shifts = with_shifts(work, of, names)
-    run_moved = prepare(moved)
     still = {shifts[name]: np.zeros_like(here[name]) for name in names}
+    if derived.rules == "straight-through":
+        run_moved = prepare(moved, STRAIGHT_THROUGH)
+        run_moved({**feeds, **still})  # here they round, and go straight from here
+    else:
+        run_moved = prepare(moved)
     finite = np.where(np.isfinite(value), value, 0).astype(np.float64)
     noise = 4 * np.finfo(value.dtype).eps * np.linalg.norm(u) * np.linalg.norm(finite) / step
     slopes = []
@@ -87,7 +93,7 @@ def compare(
         exact, numeric = float(np.vdot(answer, v)), float(np.vdot(u, slope))
         scale = max(float(np.linalg.norm(u) * np.linalg.norm(slope)), abs(exact), noise / limit)
         slopes.append(Slope(name, exact, numeric, abs(exact - numeric) / scale if scale else 0.0))
-    return Comparison(tuple(slopes), double)
+    return Comparison(tuple(slopes), double, derived.rules)
 
 
 def _at_best(

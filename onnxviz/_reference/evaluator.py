@@ -59,6 +59,18 @@ OPERATORS: tuple[type[OpRun], ...] = tuple(
 """What replaces the operators that onnx's own evaluator gets wrong or refuses."""
 
 
+_NAMES_A_TYPE = (
+    "to",
+    "dtype",
+    "output_datatype",
+    "output_dtype",
+    "precision",
+    "softmax_precision",
+    "stash_type",
+)
+_ZERO = onnx.numpy_helper.from_array(np.zeros(1))
+
+
 def run(model: Model, feeds: Mapping[str, Array]) -> dict[str, Array]:
     """The outputs by name, from ONNX's reference evaluator.
 
@@ -68,10 +80,12 @@ def run(model: Model, feeds: Mapping[str, Array]) -> dict[str, Array]:
     return prepare(model)(feeds)
 
 
-def prepare(model: Model) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
-    """As `run`, for a model that is run several times."""
+def prepare(
+    model: Model, instead: Sequence[type[OpRun]] = ()
+) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
+    """As `run`, for a model that is run several times; `instead` come before all other operators."""
     try:
-        evaluator = ReferenceEvaluator(_with_weights(contrib.lowered(model)), new_ops=list(OPERATORS))
+        evaluator = ReferenceEvaluator(_with_weights(contrib.lowered(model)), new_ops=[*instead, *OPERATORS])
     except NotImplementedError as err:
         raise UnsupportedOperator(
             f"onnx's reference evaluator cannot run this model ({err}); "
@@ -135,8 +149,10 @@ def _widen(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         if node.op_type == "Constant" and node.output[0] in fixed:
             continue
+        if node.op_type == "ConstantOfShape" and not node.attribute:
+            node.attribute.append(onnx.helper.make_attribute("value", _ZERO))
         for attribute in node.attribute:
-            if attribute.name in ("to", "dtype", "softmax_precision", "stash_type") and attribute.i in narrow:
+            if attribute.name in _NAMES_A_TYPE and attribute.i in narrow:
                 attribute.i = onnx.TensorProto.DOUBLE
             elif node.op_type == "Constant" and attribute.name in ("value_float", "value_floats"):
                 numbers = attribute.f if attribute.name == "value_float" else list(attribute.floats)

@@ -12,6 +12,7 @@ import onnx_ir as ir
 import pytest
 
 from onnxviz.autodiff.ruleset import GRADIENT, Answer, Rule, gradient_of
+from onnxviz.autodiff.variants import STRAIGHT_THROUGH
 from onnxviz.errors import SelectorError, ShapeError, UnsupportedOperator
 from onnxviz.graph.ops import Ops
 from onnxviz.testing import check_gradient
@@ -158,6 +159,27 @@ def test_quantised_weights_are_checked_in_float64() -> None:
         "w = DequantizeLinear(q, s) h = Mul(x, w) y = Tanh(h)",
     )
     assert check_gradient(net, "y", ["x", "w"]) < 1e-8
+
+
+QUANTISED = model(
+    "float[2,3] x, float[3,4] w, float s",
+    """z = Constant<value=uint8{120}>() u = Constant<value=int8{0}>() t = Constant<value=float{0.03}>()
+    q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) e = Tanh(d)
+    p = QuantizeLinear(w, t, u) v = DequantizeLinear(p, t, u)
+    h = MatMul(e, v) k = Mul(h, h) y = ReduceSum<keepdims=0>(k)""",
+)
+
+
+def test_quantisers_are_checked_straight_through() -> None:
+    assert check_gradient(QUANTISED, "y", ["x", "w", "s"], inputs={"s": 0.07}) < 1e-6
+
+
+def test_wrong_straight_through_rule_fails() -> None:
+    wrong = STRAIGHT_THROUGH.override(
+        "straight-through", {"QuantizeLinear": lambda op, _node, g: [op.Mul(g, 2), None, None]}
+    )
+    with pytest.raises(AssertionError, match="with respect to 'x' is wrong"):
+        check_gradient(QUANTISED, "y", "x", inputs={"s": 0.07}, rules=wrong)
 
 
 def test_what_is_float32_by_the_standard_is_checked_in_float32() -> None:
