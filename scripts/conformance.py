@@ -58,6 +58,7 @@ REVIEWED = {
         "Where",
     ],
     "rounds to whole places": ["MelWeightMatrix", "Range", "Resize"],
+    "its zero point is a whole number": ["DynamicQuantizeLinear"],
     "keeps all in inference": ["Dropout"],
     "this output does not depend on this input": [
         *("Adagrad", "Adam", "Attention", "BatchNormalization", "CausalConvWithState", "LinearAttention"),

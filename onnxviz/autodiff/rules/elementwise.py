@@ -17,7 +17,10 @@ def _cast(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     x = data(node)
     if x.dtype is None:
         return (None,)
-    return (op.Cast(g, to=int(x.dtype)) if x.dtype.is_floating_point() else ZERO,)
+    if not x.dtype.is_floating_point():
+        return (ZERO,)
+    # The smallest floats stand for others, as integers do: a cotangent is none of them.
+    return (g if x.dtype.bitwidth < 16 else op.Cast(g, to=int(x.dtype)),)
 
 
 @vjp("CastLike")

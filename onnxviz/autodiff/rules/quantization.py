@@ -66,6 +66,15 @@ def _quantize(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     return dx, cast_like(op, ds, s), *(z and _gathered(op, node, passed, z) for z in zero)
 
 
+@vjp("DynamicQuantizeLinear")
+@through
+def _dynamic_scale(op: Ops, node: ir.Node) -> list[ir.Value | None]:
+    """The scale is that of the range of x, 0 included, over 255 steps; what is quantised is constant."""
+    x = data(node)
+    high, low = (reduce(x, keepdims=0) for reduce in (op.ReduceMax, op.ReduceMin))
+    return [None, op.Div(op.Sub(op.Max(high, 0), op.Min(low, 0)), 255), None]
+
+
 @straight_through("DynamicQuantizeLinear")
 def _dynamic_quantize(op: Ops, node: ir.Node, g: Cotangent, *parameters: Cotangent) -> Any:
     """dx = g / scale: the range is that of x; beside integers, scale and zero point count as constants."""
@@ -198,12 +207,21 @@ def behind_floats(body: Body, scale: int, clips: bool = True) -> Rule:
     back = through(body)
 
     def rule(op: Any, node: ir.Node, g: ir.Value) -> Mapping[ir.Value, Any]:
-        (y,), parameters = node.outputs, node.inputs[scale : scale + 2]
+        (y,), (s, *zero) = node.outputs, node.inputs[scale : scale + 2]
+        assert s is not None
         dtype = y.dtype or ir.DataType.UINT8
         came = op.Cast(y, to=int(ir.DataType.FLOAT))
         inside = op.And(op.Greater(came, float(dtype.min)), op.Less(came, float(dtype.max)))
-        answers = back(op, node, op.Div(op.Where(inside, g, 0) if clips else g, parameters[0]))
-        return {**answers, **{value: None for value in parameters if value is not None}}
+        passed = op.Div(op.Where(inside, g, 0) if clips else g, s)
+
+        def dscale() -> ir.Value:
+            """y = t / s + z of the floats t: ds = -g t / s^2."""
+            slope = op.ReduceSum(op.Div(op.Mul(passed, body(op, node)), s), keepdims=0)
+            ds: ir.Value = op.reshape_like(op.Neg(slope), s)
+            return ds
+
+        answers = {**back(op, node, passed), s: dscale}
+        return answers | {value: None for value in zero if value is not None}
 
     return rule
 
