@@ -18,6 +18,12 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from onnxviz import Model
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 REPEATS = 7
@@ -81,6 +87,57 @@ def gradients() -> dict[str, float]:
     return figures
 
 
+def builds() -> dict[str, float]:
+    """Nodes of the networks that the onnx package ships and of their gradients; CPU time to build these."""
+    import onnx
+
+    from onnxviz import load
+    from onnxviz.methods.scores import find_scores
+
+    figures: dict[str, float] = {}
+    light = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+    for path in sorted(light.glob("*.onnx")):
+        model = load(path)
+        name = path.stem.removeprefix("light_")
+        figures |= build(name, model, find_scores(model).tensor, model.inputs[0].name)
+    return figures | build("a chain of 4,000 nodes", load(chain(1000)), "y", "x")
+
+
+def build(name: str, model: "Model", of: str, wrt: str) -> dict[str, float]:
+    """The figures of one gradient: nodes before and after, milliseconds of CPU time."""
+    from onnxviz import gradient
+
+    times = []
+    for _ in range(3):
+        started = time.process_time()
+        derived = gradient(model, of, wrt)
+        times.append(time.process_time() - started)
+    nodes = len(model.ir_model.graph), len(derived.ir_model.graph)
+    return {f"{name} nodes": nodes[0], f"{name} gradient": nodes[1], f"{name} build": 1000 * median(times)}
+
+
+def chain(blocks: int) -> "ModelProto":
+    """A graph of so many MatMul, Add, Tanh and Add behind one another."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    nodes, value = [], "x"
+    for block in range(blocks):
+        names = [f"{kind}{block}" for kind in ("product", "sum", "bent")]
+        after = f"h{block}" if block < blocks - 1 else "y"
+        nodes.append(helper.make_node("MatMul", [value, "w"], [names[0]]))
+        nodes.append(helper.make_node("Add", [names[0], "b"], [names[1]]))
+        nodes.append(helper.make_node("Tanh", [names[1]], [names[2]]))
+        nodes.append(helper.make_node("Add", [names[2], value], [after]))
+        value = after
+    weights = {"w": np.eye(8, dtype=np.float32), "b": np.ones(8, np.float32)}
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 8]) for name in "xy")
+    tensors = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    return helper.make_model(
+        helper.make_graph(nodes, "chain", [x], [y], tensors), opset_imports=[helper.make_opsetid("", 18)]
+    )
+
+
 def drawing() -> dict[str, float]:
     """A layer of 512 channels as one sheet, and the same as PNG."""
     import io
@@ -98,7 +155,11 @@ def drawing() -> dict[str, float]:
     }
 
 
-MEASURES: dict[str, Callable[[], dict[str, float]]] = {"gradients": gradients, "drawing": drawing}
+MEASURES: dict[str, Callable[[], dict[str, float]]] = {
+    "gradients": gradients,
+    "builds": builds,
+    "drawing": drawing,
+}
 
 
 def page() -> str:
@@ -109,7 +170,8 @@ def page() -> str:
     helped = command_seconds("-m", "onnxviz", "--help")
     inspected = command_seconds("-m", "onnxviz", "inspect", str(sample_model()))
     explained = command_seconds("-m", "onnxviz", "explain", str(sample_model()), str(sample_picture()))
-    g, d = measure("gradients"), measure("drawing")
+    g, b, d = measure("gradients"), measure("builds"), measure("drawing")
+    built = [name.removesuffix(" nodes") for name in b if name.endswith(" nodes")]
     forward = g["forward"]
     runtime = next(n for n in ("onnxruntime-gpu", "onnxruntime") if _installed(n))
     return f"""# Measured
@@ -134,10 +196,23 @@ Times depend on the machine, the ratios less.
 | the plain model | {g["nodes"]:.0f} | | {forward:.1f} ms | 1.00 |
 {_row(g, "conv10", "Grad-CAM at the last activation")}{_row(g, "fire4", "Grad-CAM at fire4")}\
 {_row(g, "pixels", "the gradient over the pixels")}
+## Building gradients
+
+Of the scores by the picture, for the nine networks that the onnx package ships (opset 9, their weights made
+by nodes), and of a long chain.
+
+| network | nodes | with the gradient | ratio | CPU time to build |
+|---|---|---|---|---|
+{"".join(_built(b, name) for name in built)}
 ## Drawing
 
 A layer of 512 channels of 28 x 28: {d["sheet"]:.0f} ms as one titled sheet, {d["png"]:.0f} ms more as PNG.
 """
+
+
+def _built(b: dict[str, float], name: str) -> str:
+    nodes, derived, build = b[f"{name} nodes"], b[f"{name} gradient"], b[f"{name} build"]
+    return f"| {name} | {nodes:.0f} | {derived:.0f} | {derived / nodes:.2f} | {build / 1000:.2f} s |\n"
 
 
 def _row(g: dict[str, float], name: str, title: str) -> str:

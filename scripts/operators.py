@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
 
 import onnx
@@ -51,7 +52,7 @@ def page() -> str:
 
 
 def _row(name: str, since: list[int]) -> str:
-    used = [v for v, after in zip(since, [*since[1:], sys.maxsize], strict=True) if after > OLDEST]
+    used = [v for v, after in pairwise([*since, sys.maxsize]) if after > OLDEST] if since else []
     changed = [rules.name for rules in GRADIENTS if rules.by_type.get(name) is not GRADIENT.by_type.get(name)]
     mark = "D" if _is_tagged(name) else ""
     return f"| {name} | {mark} | {' '.join(map(str, used))} | {_how(name)} | {', '.join(changed)} |\n"
@@ -59,6 +60,8 @@ def _row(name: str, since: list[int]) -> str:
 
 def _how(name: str) -> str:
     rule = GRADIENT.by_type.get(name)
+    if name in ("Scatter", "Upsample"):
+        return "replaced on loading"
     if rule is None and onnx.defs.has(name) and not onnx.defs.get_schema(name).inputs:
         return "no inputs"
     if rule is None:

@@ -40,6 +40,26 @@ class GroupNormalization(OpRun):
         return ((per_scale * scale[:, None] + shift[:, None]).reshape(x.shape).astype(x.dtype),)
 
 
+class LayerNormalization(OpRun):
+    """onnx's own computes in float32, and refuses to do otherwise."""
+
+    def _run(
+        self,
+        x: Array,
+        scale: Array,
+        bias: Array | None = None,
+        *,
+        axis: int,
+        epsilon: float,
+        **_stash: object,
+    ) -> tuple[Array, Array, Array]:
+        over = tuple(range(axis % x.ndim, x.ndim))
+        mean = x.mean(axis=over, keepdims=True)
+        inverse = 1 / np.sqrt(x.var(axis=over, keepdims=True) + epsilon)
+        y = (x - mean) * inverse * scale + (0 if bias is None else bias)
+        return y.astype(x.dtype), mean.astype(x.dtype), inverse.astype(x.dtype)
+
+
 class MeanVarianceNormalization(OpRun):
     """onnx's own mixes float32 into other floats."""
 
@@ -49,4 +69,4 @@ class MeanVarianceNormalization(OpRun):
         return (((x - x.mean(axis=over, keepdims=True)) / deviation).astype(x.dtype),)
 
 
-OPERATORS = (LRN, GroupNormalization, MeanVarianceNormalization, LpNormalization)
+OPERATORS = (LRN, GroupNormalization, LayerNormalization, MeanVarianceNormalization, LpNormalization)

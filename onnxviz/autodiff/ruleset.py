@@ -5,8 +5,8 @@ those of the node's outputs (None for an output that nothing differentiated read
 and an answer is the cotangent of an input (a graph value), `ZERO` where the output does not change with
 that input, or `None` where the derivative is not written - an error only if that input leads to a target.
 An answer of many nodes may be a function that writes them, called only if the input leads to a target.
-The rule of a node that reads more than its inputs (a Loop, whose body captures tensors) answers a mapping
-from values.
+The rule of a node that reads more than its inputs (a Loop, whose body captures tensors) answers a mapping:
+the answer of each value.
 """
 
 from collections import ChainMap

@@ -1,5 +1,8 @@
 """Raise a model's opset with onnx's own converter, and mend what that one gets wrong."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import onnx
 import onnx.defs
 import onnx.version_converter
@@ -29,7 +32,7 @@ def raise_opset(proto: onnx.ModelProto, floor: int) -> onnx.ModelProto:
     old = default_opset(proto)
     if old >= floor:
         return proto
-    for body in list(bodies(proto)):
+    for body in reversed(list(bodies(proto))):  # the innermost first, for what changes is copied
         for node in body.node:
             if node.domain == "" and node.op_type in _AHEAD:
                 node.domain = _AHEAD_DOMAIN
@@ -39,18 +42,15 @@ def raise_opset(proto: onnx.ModelProto, floor: int) -> onnx.ModelProto:
                     f"cannot be raised to {floor}; export the model with standard operators"
                 )
             if node.op_type == "Scan" and node.domain == "" and old < 9:
-                raise ModelError(
-                    f"Scan (node {node.name or node.output[0]!r}) scans a batch in the model's opset {old}, "
-                    "which later opsets do not; export the model again with opset 9 or later"
-                )
+                _scan_each_of_batch(node)
         if old < 13:
             _flatten_hardmax(body)
     proto.opset_import.add(domain=_AHEAD_DOMAIN, version=1)
+    if old < 9:
+        proto = onnx.version_converter.convert_version(proto, 9)
+        _show(proto, ("Scan",))
     raised = onnx.version_converter.convert_version(proto, floor)
-    for body in bodies(raised):
-        for node in body.node:
-            if node.domain == _AHEAD_DOMAIN:
-                node.domain = ""
+    _show(raised, _AHEAD)
     imports = [entry for entry in raised.opset_import if entry.domain != _AHEAD_DOMAIN]
     del raised.opset_import[:]
     raised.opset_import.extend(imports)
@@ -67,6 +67,52 @@ def name_resize_modes(model: ir.Model) -> None:
                 "coordinate_transformation_mode", "asymmetric"
             )
             node.attributes["nearest_mode"] = ir.AttrString("nearest_mode", "ceil" if shrinks else "floor")
+
+
+def _show(proto: onnx.ModelProto, op_types: Sequence[str]) -> None:
+    """Make operators standard again, in place, that were hidden from the converter."""
+    for body in bodies(proto):
+        for node in body.node:
+            if node.domain == _AHEAD_DOMAIN and node.op_type in op_types:
+                node.domain = ""
+
+
+def _scan_each_of_batch(node: onnx.NodeProto) -> None:
+    """Write, in place, a Scan of the first form, over a batch of sequences, as a later Scan of Scans.
+
+    They are hidden from the converter, which would take the first axis from all that a Scan reads.
+
+    Raises:
+        ModelError: The sequences of the batch may differ in length.
+    """
+    if node.input[0]:
+        raise ModelError(
+            f"Scan (node {node.name or node.output[0]!r}) scans sequences of several lengths "
+            f"({node.input[0]!r}) in the model's opset 8, which later opsets do not; "
+            "export the model again with opset 9 or later"
+        )
+    said = {attribute.name: attribute for attribute in node.attribute}
+    step, states = said["body"].g, len(node.input) - 1 - said["num_scan_inputs"].i
+    stem = f"{next(filter(None, node.output))}/sequence"
+    sequences = onnx.GraphProto(name=stem)
+    for outer, inner in ((sequences.input, step.input), (sequences.output, step.output)):
+        outer.extend(inner)
+        for place, value in enumerate(outer):
+            value.name = f"{stem}/{value.name}"
+            if place >= states and value.type.tensor_type.HasField("shape"):
+                sizes = value.type.tensor_type.shape
+                sizes.CopyFrom(onnx.TensorShapeProto(dim=[onnx.TensorShapeProto.Dimension(), *sizes.dim]))
+    if "directions" in said:
+        said["directions"].name = "scan_input_directions"
+    inputs, outputs = ([value.name for value in values] for values in (sequences.input, sequences.output))
+    sequences.node.add(
+        op_type="Scan", domain=_AHEAD_DOMAIN, input=inputs, output=outputs, attribute=said.values()
+    )
+    over: dict[str, Any] = {"body": sequences, "num_scan_inputs": len(inputs)}
+    batch = onnx.helper.make_node(
+        "Scan", node.input[1:], node.output, node.name, domain=_AHEAD_DOMAIN, **over
+    )
+    node.CopyFrom(batch)
 
 
 def _flatten_hardmax(body: onnx.GraphProto | onnx.FunctionProto) -> None:

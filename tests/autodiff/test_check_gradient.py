@@ -50,6 +50,12 @@ def test_floats_are_doubled() -> None:
     assert 0 < check_gradient(net, "y", "x", step=1e-6) < 1e-7
 
 
+def test_what_an_attribute_says_of_the_inner_floats_is_doubled() -> None:
+    weights = "w = Constant<value=float[3]{1.5,-0.5,2.0}>()"
+    net = model("float[2,3] x", f"{weights} y = LayerNormalization<stash_type=1>(x, w)")
+    assert check_gradient(net, "y", "x") < 1e-8
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_floats_are_doubled(dtype: str) -> None:
     net = onnx.parser.parse_model(

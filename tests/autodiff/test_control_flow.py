@@ -136,7 +136,7 @@ def test_optional_that_a_loop_carries_is_refused() -> None:
         "(bool d, optional(double[3]) t) { d = Identity(c) e = OptionalGetElement(s) f = Exp(e) "
         "t = Optional(f) }>(n, on, o) y = OptionalGetElement(q)"
     )
-    with pytest.raises(UnsupportedOperator, match="a loop carries the optional 's'"):
+    with pytest.raises(UnsupportedOperator, match="Loop node 'the loop' carries the optional 's'"):
         gradient(named("double[3] a", body), of="y", wrt="a")
 
 

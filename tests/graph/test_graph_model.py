@@ -401,6 +401,21 @@ LEGACY = {
     "Scan-9": (10, """(float[2] s, float[3,2] x) => (float[2] y, float[3,2] z) { y, z = Scan<
         num_scan_inputs = 1, body = b (float[2] a, float[2] e) => (float[2] a2, float[2] z2)
         { a2 = Add(a, e) z2 = Clip<min=0.0>(a2) }>(s, x) }""", [noise(2), noise(3, 2)]),
+    "Scan-8": (8, """(float[2,3] s, float[2,4,3] x) => (float[2,3] y, float[2,4,3] z) { y, z = Scan<
+        num_scan_inputs = 1, body = b (float[3] a, float[3] e) => (float[3] a2, float[3] z2)
+        { a2 = Add(a, e) z2 = Exp(e) }>("", s, x) }""", [noise(2, 3), noise(2, 4, 3)]),
+    "Scan-8 backward": (8, """(float[N,2,2] s, float[N,T,2,2] x, float[N,T] w, float[2] c)
+        => (float[N,T,2] u, float[N,T,2,2] z) { h = Neg(s) y, z, u = Scan<
+        num_scan_inputs = 2, directions = [0, 1],
+        body = b (float[2,2] a, float[2,2] e, float f) => (float[2,2] a2, float[2,2] z2, float[2] u2)
+        { g = Add(a, e) a2 = Mul(g, f) z2 = Hardmax(a2) d = Sub(e, c)
+        u2 = ReduceSum<axes=[0], keepdims=0>(d) }
+        >("", h, x, w) }""", [noise(2, 2, 2), noise(2, 3, 2, 2), noise(2, 3), noise(2)]),
+    "Scan-8 twice": (8, """(float[1,2] s, float[1,3,2] x) => (float[1,3,2] y) { t, z = Scan<
+        num_scan_inputs = 1, body = b (float[2] a, float[2] e) => (float[2] a2, float[2] z2)
+        { a2 = Add(a, e) z2 = Exp(a) }>("", s, x) q, y = Scan<
+        num_scan_inputs = 1, body = b (float[2] a, float[2] e) => (float[2] a2, float[2] z2)
+        { a2 = Mul(a, e) z2 = Add(a, e) }>("", t, z) }""", [noise(1, 2), noise(1, 3, 2)]),
     "custom": (11, "(float[2,3] x) => (float[2,3] y) { h = com.microsoft.Gelu(x) y = Clip(h) }",
                [noise(2, 3)]),
 }  # fmt: skip
@@ -428,6 +443,21 @@ def test_an_old_operator_answers_as_before(case):
     assert list(before) == list(after)
     for name in before:
         np.testing.assert_allclose(after[name], before[name], rtol=1e-5, atol=1e-6)
+
+
+def test_scan_of_sequences_of_several_lengths_is_refused():
+    proto = net(
+        """(float[2,3] s, float[2,4,3] x, int64[2] n)
+        => (float[2,3] last, float[2,4,3] z) { last, z = Scan<
+        num_scan_inputs = 1, body = b (float[3] a, float[3] e) => (float[3] a2, float[3] z2)
+        { a2 = Add(a, e) z2 = Exp(e) }>(n, s, x) }""",
+        opset=8,
+        ir=3,
+    )
+    with pytest.raises(
+        ModelError, match=r"Scan \(node 'last'\) .* lengths \('n'\) .* export the model again"
+    ):
+        load(proto)
 
 
 def test_resize_of_scales_that_are_computed_answers_as_before():

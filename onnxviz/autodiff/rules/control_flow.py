@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from onnxviz.autodiff.backward import Backward, is_float
 from onnxviz.autodiff.rules.helpers import Cotangent, data
-from onnxviz.autodiff.ruleset import ZERO, Answer, vjp
+from onnxviz.autodiff.ruleset import ZERO, Answer, node_name, vjp
 from onnxviz.errors import UnsupportedOperator
 from onnxviz.graph.annotate import annotate_body
 from onnxviz.graph.expose import sweep
@@ -96,6 +96,7 @@ def _loop(op: Backward, node: ir.Node, *gs: Cotangent) -> Answers:
     what is a sequence itself is computed anew, by as many turns.
     """
     (trips, going), graph = node.inputs[:2], node.attributes["body"].as_graph()
+    _unwrap_optionals(node, graph)
     body = _Body.of(node, len(node.inputs) - 2, lead=1)
     annotate_body(node, op.opset_imports)
     tapes = [ir.Value(type=ir.SequenceType(ir.TensorType(_dtype(x)))) for x in body.inputs]
@@ -142,6 +143,17 @@ def _loop(op: Backward, node: ir.Node, *gs: Cotangent) -> Answers:
     return _answers(op, node, turn.like, turn.ended(made) if runs else made)
 
 
+def _unwrap_optionals(node: ir.Node, graph: ir.Graph) -> None:
+    """Let a loop carry what an optional holds, in place, where it surely holds something."""
+    for place, (x, y) in enumerate(zip(graph.inputs[2:], graph.outputs[1:], strict=False), start=2):
+        initial = node.inputs[place]
+        maker = initial.producer() if initial is not None else None
+        full = maker is not None and maker.op_type == "Optional" and len(maker.inputs) > 0
+        if maker is not None and full and isinstance(x.type, ir.OptionalType) and y.type == x.type.elem_type:
+            node.replace_input_with(place, maker.inputs[0])
+            x.type = x.type.elem_type
+
+
 @dataclass
 class _Body:
     """What a Scan or Loop carries from turn to turn, and the rest that it scans.
@@ -150,6 +162,7 @@ class _Body:
     `states` places; behind them follow the scan inputs and the scan outputs.
     """
 
+    node: ir.Node
     graph: ir.Graph
     initial: list[ir.Value]
     inputs: Sequence[ir.Value]
@@ -163,6 +176,7 @@ class _Body:
         graph = node.attributes["body"].as_graph()
         initial = [value for value in node.inputs[2 * lead :] if value is not None]
         return cls(
+            node,
             graph,
             initial,
             graph.inputs[2 * lead :],
@@ -226,7 +240,10 @@ def _walk_back(
     carried = [x in reached and is_float(x) for x in body.inputs[: body.states]]
     for x, is_carried in zip(body.inputs, carried, strict=False):
         if is_carried and isinstance(x.type, ir.OptionalType):
-            raise UnsupportedOperator(f"a loop carries the optional {x.name!r}, whose gradient may be absent")
+            raise UnsupportedOperator(
+                f"{body.node.op_type} node {node_name(body.node)!r} carries the optional {x.name!r}, whose "
+                "gradient may be absent; start it with what the optional holds"
+            )
     active = {j for j, is_carried in enumerate(carried) if is_carried and gs[j] is not None}
     while True:
         inside = op.where(set(), ir.Graph([], [], nodes=[], name="body"))

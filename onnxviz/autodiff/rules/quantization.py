@@ -16,7 +16,7 @@ import onnx_ir as ir
 from onnxviz.autodiff.backward import is_float
 from onnxviz.autodiff.functions import Body, through
 from onnxviz.autodiff.rules.helpers import Answers, Cotangent, cast_like, data
-from onnxviz.autodiff.ruleset import ZERO, Rule, RuleSet, constant_everywhere, gradient_of, operator_key, vjp
+from onnxviz.autodiff.ruleset import Rule, RuleSet, constant_everywhere, gradient_of, operator_key, vjp
 from onnxviz.graph.ops import Ops, rank_of
 
 _SUMS = ("ConvInteger", "MatMulInteger")
@@ -67,9 +67,11 @@ def _quantize(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
 
 
 @straight_through("DynamicQuantizeLinear")
-def _dynamic_quantize(op: Ops, node: ir.Node, g: Cotangent, *_parameters: Cotangent) -> Answers:
-    """dx = g / scale: the range is that of x, and scale and zero point count as constants."""
-    return (ZERO if g is None else op.Div(g, node.outputs[1]),)
+def _dynamic_quantize(op: Ops, node: ir.Node, g: Cotangent, *parameters: Cotangent) -> Any:
+    """dx = g / scale: the range is that of x; beside integers, scale and zero point count as constants."""
+    if g is None:
+        return gradient_of(op, node, None, *parameters)
+    return (op.Div(g, node.outputs[1]),)
 
 
 @vjp("DequantizeLinear", "com.microsoft::DequantizeLinear")

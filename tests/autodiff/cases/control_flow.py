@@ -286,3 +286,15 @@ add(
     "e = SequenceAt(q, end) u = Mul(e, w) v = Tanh(u) "
     "r = SequenceInsert(q, v) }>(n, on, first) z = ConcatFromSequence<axis=0>(s) y = Exp(z)",
 )
+add(
+    "Loop-unwraps-an-optional",
+    "double[3] h, double[3] w",
+    f"{_THREE} {_TRUE} held = SequenceConstruct(h) first = Optional(held) s = Loop<body = b (int64 i, "
+    "bool c, optional(seq(double[3])) q) => (bool d, seq(double[3]) r) { d = Identity(c) "
+    "there = OptionalHasElement(q) p = If<then_branch = t () => (seq(double[3]) a) "
+    "{ a = OptionalGetElement(q) }, else_branch = e () => "
+    "(seq(double[3]) k) { k = SequenceConstruct(w) }>(there) "
+    "end = Constant<value=int64{-1}>() "
+    "l = SequenceAt(p, end) u = Mul(l, w) v = Tanh(u) r = SequenceInsert(p, v) }>(n, on, first) "
+    "z = ConcatFromSequence<axis=0>(s) y = Exp(z)",
+)

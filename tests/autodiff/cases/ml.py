@@ -32,13 +32,6 @@ add_ml(
 )
 add_ml("LinearRegressor", "one", "<coefficients=[1.0,2.0,-3.0], intercepts=[0.5]>(x)")
 add_ml("Imputer", "each", "<imputed_value_floats=[7.0,8.0,9.0], replaced_value_float=2.5>(x)")
-add(
-    f"{D}::Imputer-one",
-    "double[2,3] a",
-    f"""x = Cast<to=1>(a) h = Constant<value=float[3]{{0,1,1}}>() c = Cast<to=9>(h)
-    n = Constant<value=float[1]{{2.5}}>() b = Where(c, x, n) s = Mul(b, b)
-    z = {D}.Imputer<imputed_value_floats=[7.0], replaced_value_float=6.25>(s) y = Cast<to=DOUBLE>(z)""",
-)
 _GAPS = {"a": [[1, np.nan, 3], [np.nan, 2, 4]]}
 add_ml(
     "Imputer",
