@@ -34,7 +34,7 @@ def through(body: Body) -> Callable[..., Mapping[ir.Value, Any]]:
         annotate(written, op.opset_imports)
         outputs = [made] if isinstance(made, ir.Value) else made
         pairs = zip(outputs, cotangents, strict=False)
-        arriving = {y: _typed_like(op, g, y) for y, g in pairs if y is not None and g is not None}
+        arriving = {y: _typed(op, g, y) for y, g in pairs if y is not None and g is not None}
         answers: Mapping[ir.Value, Any] = op.pull_back(written, arriving, list(reads(node)))
         if node.domain:
             _reuse(outputs, node, written)
@@ -44,9 +44,9 @@ def through(body: Body) -> Callable[..., Mapping[ir.Value, Any]]:
     return rule
 
 
-def _typed_like(op: Any, g: ir.Value, y: ir.Value) -> ir.Value:
-    """The cotangent of integers, in the type of floats that a body writes for them."""
-    if y.dtype is None or not y.dtype.is_floating_point() or g.dtype in (None, y.dtype):
+def _typed(op: Any, g: ir.Value, y: ir.Value) -> ir.Value:
+    """The cotangent of a node in the type of floats that the body writes, which may stand for integers."""
+    if y.dtype in (None, g.dtype) or not y.dtype.is_floating_point():
         return g
     cast: ir.Value = op.Cast(g, to=int(y.dtype))
     return cast

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import onnx.parser
 import onnx_ir as ir
+import onnxruntime
 import pytest
 from autodiff.cases.quantization import BY_HAND, QUANTISED, Quantised
 from autodiff.test_rules import on_runtime
@@ -390,9 +391,15 @@ def test_blocked_layout_is_refused() -> None:
         gradient(proto, "y", "x")
 
 
-def test_scale_of_a_quantised_operator_has_no_gradient() -> None:
+def test_scale_of_a_quantised_operator() -> None:
+    """y = sigmoid / t, dequantised by s: dy/dt = -s sigmoid / t^2 within the range."""
     text = "q = com.microsoft.QLinearSigmoid(a, s, z, t, z) y = DequantizeLinear(q, s, z)"
     weights = {"z": np.array(0, np.uint8), "s": np.array(0.01, np.float32)}
-    model = parse("uint8[4] a, float t", "float[4] y", text, weights)
-    with pytest.raises(UnsupportedOperator, match=r"no gradient for its input 't'"):
-        gradient(model, "y", "t")
+    derived = gradient(parse("uint8[4] a, float t", "float[4] y", text, weights), "y", "t")
+    a = np.array([0, 50, 100, 250], np.uint8)
+    t = np.float32(0.0039)
+    feeds = {"a": a, "t": np.array(t), str(derived.cotangent): np.ones(4, np.float32)}
+    sigmoid = 1 / (1 + np.exp(-0.01 * a.astype(np.float64)))
+    inside = np.round(sigmoid / t) < 255
+    (found,) = onnxruntime.InferenceSession(derived.serialize()).run(["t_grad"], feeds)
+    np.testing.assert_allclose(found, -(0.01 * sigmoid * inside).sum() / t**2, rtol=1e-3)

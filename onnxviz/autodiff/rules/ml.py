@@ -5,6 +5,7 @@ import math
 import numpy as np
 import onnx_ir as ir
 
+from onnxviz.autodiff.backward import is_float
 from onnxviz.autodiff.rules.helpers import cast_like, data, type_of
 from onnxviz.autodiff.ruleset import lowering, node_name
 from onnxviz.errors import UnsupportedOperator
@@ -67,10 +68,12 @@ def _feature_vectorizer(op: Ops, node: ir.Node) -> ir.Value:
 
 
 def _numbers(op: Ops, node: ir.Node, x: ir.Value | None = None) -> ir.Value:
-    """An input, the first where none is said, of the output's type: integers are taken too."""
-    return cast_like(op, data(node) if x is None else x, node.outputs[0])
+    """An input, the first where none is said; integers are taken as floats of the output's type."""
+    value = data(node) if x is None else x
+    return value if is_float(value) else cast_like(op, value, node.outputs[0])
 
 
 def _floats(op: Ops, node: ir.Node, name: str) -> ir.Value:
-    """An attribute as a constant of the output's type."""
-    return op.constant(np.array(node.attributes.get_floats(name), type_of(node.outputs[0]).numpy()))
+    """An attribute as a constant of the type that is computed in."""
+    like = data(node) if is_float(data(node)) else node.outputs[0]
+    return op.constant(np.array(node.attributes.get_floats(name), type_of(like).numpy()))
