@@ -37,6 +37,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LISTS = ROOT / "scripts" / "mutants"
 AT_ONCE = 2
 # Not for a mutant: they need more of the project, or run long.
+BESIDE = ("tests/graph/nets.py", "tests/graph/test_graph_shapes.py")
 ELSEWHERE = ("test_conformance.py", "test_exporters.py", "test_opsets.py", "test_real_graphs.py")
 # To the first failure, without what only helps a reader.
 UNNEEDED = ("cacheprovider", "faulthandler", "unraisableexception")
@@ -151,7 +152,7 @@ def keep_only(tests: str) -> None:
 def files_of(tests: str) -> list[str]:
     """The files where such tests are: those that read the cases, or that hold a name; else all."""
     found = []
-    for file in sorted(Path("tests", "autodiff").glob("test_*.py")):
+    for file in sorted([*Path("tests", "autodiff").glob("test_*.py"), Path(BESIDE[-1])]):
         text = f"{file.stem} {file.read_text(encoding='utf-8')}"
         names = tests.split(" or ")
         if any(("import CASES" if name.startswith("[") or "::" in name else name) in text for name in names):
@@ -164,7 +165,9 @@ def copy_project(target: Path) -> None:
     leave = shutil.ignore_patterns("__pycache__", *ELSEWHERE)
     for folder in (Path("onnxviz"), Path("tests", "autodiff")):
         shutil.copytree(ROOT / folder, target / folder, ignore=leave)
-    shutil.copy(ROOT / "pyproject.toml", target)
+    for file in ("pyproject.toml", *BESIDE):
+        (target / file).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / file, target / file)
     # Once for all mutants; a file with a planted one no longer has the same hash.
     compileall.compile_dir(target, quiet=1, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
 
