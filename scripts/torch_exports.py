@@ -119,11 +119,6 @@ WRITTEN_OUT = (
     "twins_svt_small",
     "vit_tiny_patch16_dinov3_qkvb",
 )
-# Its pools divide the map's size evenly only here, which TorchScript's exporter asks for.
-SHAPES = {"csatv2": (3, 512, 512)}
-# Of TorchScript's exporter; Col2Im came with 18.
-OPSETS = {"volo_d1_224": 18}
-OPSET = 17
 
 
 def networks() -> Iterator[Network]:
