@@ -27,6 +27,7 @@ PACKAGES = ("torch", "torchvision", "timm", "onnxscript", "onnx", "onnxruntime")
 SEED = 7
 MOST_PARAMETERS = 100_000_000
 SIZES = (64, 96, 128, 192, 224, 256, 384, 512)
+TORCHSCRIPT_OPSET = 17
 DRAWS = 8
 CLEAR = 1e-5
 STEPS = (1e-6, 1e-3)  # some networks compute a part in float32 whatever they are given
@@ -177,8 +178,8 @@ def calibrate(model: Any, shape: tuple[int, ...]) -> None:
 
 def input_shape(network: Network, model: Any) -> tuple[int, ...]:
     """The least input that the network takes."""
-    if network.shape is not None or network.name in SHAPES:
-        return network.shape or SHAPES[network.name]
+    if network.shape is not None:
+        return network.shape
     given: tuple[int, ...] = tuple(model.default_cfg["input_size"])
     if model.default_cfg.get("fixed_input_size"):
         return given
@@ -258,13 +259,13 @@ def mend_batch_norm(model: Any) -> list[Any]:
     return [norm.register_forward_hook(hook) for norm in model.modules() if isinstance(norm, BATCH_NORM)]
 
 
-def export(network: Network, model: Any, batch: tuple[int, ...], path: Path, exporter: str) -> None:
+def export(model: Any, batch: tuple[int, ...], path: Path, exporter: str, resizable: bool) -> None:
     """Write the ONNX file."""
     kind, _, rest = exporter.partition("-")
-    names = {0: "batch"} | ({2: "height", 3: "width"} if network.resizable else {})
+    names = {0: "batch"} | ({2: "height", 3: "width"} if resizable else {})
     options: dict[str, Any] = {"input_names": ["input"], "output_names": ["output"]}
     if kind == "torchscript":
-        options |= {"dynamo": False, "opset_version": OPSETS.get(network.name, OPSET)}
+        options |= {"dynamo": False, "opset_version": TORCHSCRIPT_OPSET}
         if rest == "dynamic":
             options["dynamic_axes"] = {"input": names}
     else:
@@ -296,7 +297,7 @@ def make(cache: Path, network: Network, exporter: str) -> None:
     if not target.exists():
         scratch = target.with_suffix(".part")
         model.requires_grad_(False)
-        export(network, model, (2 if dynamic else 1, *shape), scratch, exporter)
+        export(model, (2 if dynamic else 1, *shape), scratch, exporter, network.resizable)
         scratch.replace(target)
 
 
