@@ -78,3 +78,29 @@ def test_a_picture_of_bytes_is_explained_in_its_own_layout(method):
     expected = explain(cam_net(), x.transpose(2, 0, 1)[None], method, target=1)
     assert found.raw.shape == (1, 8, 10, 3)
     np.testing.assert_allclose(found.raw[0].transpose(2, 0, 1), expected.raw[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("clips", [False, True])
+def test_score_at_the_end_of_its_range_is_explained_as_any_other(clips):
+    """Twice quantised, as QDQ files do it; the second time it is moved in between."""
+    text = """(float[N,3,8,10] x) => (float[N,4] scores) {
+        c1 = Conv <pads = [1,1,1,1]> (x, w1, b1)
+        features = Relu (c1)
+        pooled = GlobalAveragePool (features)
+        qp = QuantizeLinear (pooled, sp, u) p = DequantizeLinear (qp, sp, u) scores4 = Flatten (p)
+        qf = QuantizeLinear (scores4, sp, u) scores = DequantizeLinear (qf, sp, u)
+    }"""
+    x, weights = noise(1, 3, 8, 10), cam_weights()
+    pooled = run_plainly(cam_net(), {"x": x}, ["r1"])["r1"].mean(axis=(2, 3))
+    strongest = int(pooled.argmax())
+    step = pooled.max() / (300 if clips else 200)
+    own = {
+        "w1": weights["w1"],
+        "b1": weights["b1"],
+        "sp": np.array(step, np.float32),
+        "u": np.array(0, np.uint8),
+    }
+    found = explain(net(text.replace("float[N,4]", f"float[N,{pooled.shape[1]}]"), own), x, target=strongest)
+    assert found.manifest["rules"] == "straight-through"
+    assert found.raw.max() > 0
+    assert found.heatmap.any()
