@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxviz.graph.expose import expose
+from onnxviz.graph.feature_maps import as_maps
 from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import ModelLike, shape_of
 from onnxviz.graph.quantisation import as_floats
@@ -142,23 +143,6 @@ def observe(
             warnings=warnings,
         ),
     )
-
-
-def as_maps(array: npt.NDArray[Any], layer: Layer) -> npt.NDArray[Any]:
-    """A layer's output [N, ...] as feature maps [N, C, h, w].
-
-    One place axis becomes a row, three become slices of depth side by side; a layer without places has maps
-    of one cell for each of its features.
-    """
-    if layer.channel is None or not layer.grid:
-        return array.reshape(len(array), -1, 1, 1)
-    ordered = np.moveaxis(array, [layer.channel, *layer.grid], range(1, array.ndim))
-    if len(layer.grid) == 1:
-        return ordered[:, :, None, :]
-    if len(layer.grid) == 3:
-        n, c, d, h, w = ordered.shape
-        return ordered.transpose(0, 1, 3, 2, 4).reshape(n, c, h, d * w)
-    return ordered
 
 
 def _has_unbatched(query: Query, tensors: Sequence[str]) -> bool:

@@ -15,10 +15,10 @@ from onnxviz.autodiff.ruleset import RuleSet
 from onnxviz.autodiff.variants import STRAIGHT_THROUGH
 from onnxviz.errors import ShapeError
 from onnxviz.graph.expose import cut
+from onnxviz.graph.feature_maps import as_maps
 from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import Model
 from onnxviz.graph.quantisation import as_floats, scale_of
-from onnxviz.methods.activations import as_maps
 from onnxviz.methods.cam import grad_cam
 from onnxviz.methods.method import Method
 from onnxviz.methods.query import Query, of_pictures

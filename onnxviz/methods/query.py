@@ -88,11 +88,14 @@ class Query:
         # An input that is the same for all pictures fits a batch of one alone.
         return run_batched(session, feeds, 1 if shared else batch, shared=shared)
 
-    def some(self, rows: Sequence[int]) -> "Query":
-        """The same query for some of its pictures, in that order, a picture as often as it is named."""
+    def some(self, rows: Sequence[int], array: npt.NDArray[Any] | None = None) -> "Query":
+        """The same query for some of its pictures, in that order, a picture as often as it is named.
+
+        `array` [rows, *input] is what the model is given for them; None: the pictures themselves.
+        """
         given = self.pictures
         pictures = Pictures(
-            given.array[list(rows)],
+            given.array[list(rows)] if array is None else array,
             tuple(given.names[row] for row in rows),
             tuple(given.pixels[row] for row in rows),
             tuple(given.boxes[row] for row in rows),

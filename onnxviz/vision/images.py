@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageColor
 
 from onnxviz.errors import ImageError, PreprocessError, SelectorError, ShapeError, did_you_mean
 from onnxviz.graph.model import ValueInfo, format_shape
@@ -120,6 +120,18 @@ def prepare(images: Images, where: PictureInput, preprocess: Preprocess) -> Pict
         tuple(each.pixels for each in ready),
         tuple(each.box for each in ready),
     )
+
+
+def solid(color: str, where: PictureInput, preprocess: Preprocess, size: tuple[int, int]) -> NDArray[Any]:
+    """A picture of one colour as the model takes it, [*input] at `size` (height, width).
+
+    Raises:
+        ValueError: There is no such colour.
+    """
+    rgb = ImageColor.getrgb(color)[:3]
+    _check_channels(where, preprocess)
+    array = _numbers(_ordered(Image.new("RGB", size[::-1], rgb), preprocess), preprocess, where.dtype)
+    return array if where.layout == "NHWC" else array.transpose(2, 0, 1)
 
 
 def _can_be_picture(value: ValueInfo) -> bool:

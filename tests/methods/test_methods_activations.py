@@ -5,9 +5,10 @@ from methods.nets import cam_net, cam_weights, net, noise, run_plainly
 
 from onnxviz import samples
 from onnxviz.errors import PreprocessError, SelectorError, ShapeError
+from onnxviz.graph.feature_maps import as_maps
 from onnxviz.graph.layers import Layer
 from onnxviz.methods import activations as room
-from onnxviz.methods.activations import activations, as_maps, observe
+from onnxviz.methods.activations import activations, observe
 from onnxviz.methods.channels import choose_channels
 from onnxviz.methods.query import ask
 

@@ -1,0 +1,1 @@
+"""Why did the model answer so: one file per family of methods, each a function of one `Question`."""
