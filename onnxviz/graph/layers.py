@@ -47,9 +47,9 @@ class Layer:
     `shape` is that of `tensor`, its (first) output. `params` counts the numbers in its weights, `macs` its
     multiply-accumulates for one sample (None: not known, 0: none to speak of). `grid` are the axes of the
     output that are places in the picture, in the picture's order (rows first, even where a layout swaps
-    them), and `channel` the axis of its feature maps (None: it has no maps). `tokens` says of a grid of one axis
-    that it holds tokens cut from a picture: how many stand in front that have no place, and the height and
-    width of the grid that the others fill, row by row.
+    them), and `channel` the axis of its feature maps (None: it has no maps). `tokens` says of a grid of one
+    axis that it holds tokens cut from a picture: how many stand in front that have no place, and the height
+    and width of the grid that the others fill, row by row.
     """
 
     index: int
