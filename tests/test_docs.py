@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import onnxviz
-from onnxviz.methods.method import METHODS
+from onnxviz.methods.attribution.table import METHODS
 from onnxviz.vision.preprocess import PRESETS
 
 ROOT = Path(__file__).parents[1]

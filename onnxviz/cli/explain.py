@@ -6,9 +6,9 @@ import click
 
 from onnxviz.cli.console import print_json, progress, say, warn
 from onnxviz.cli.options import FOLDER, PICTURES, output_place, pictures, read_inputs, shared
+from onnxviz.methods.attribution.table import METHODS
 from onnxviz.methods.explain import explain_each
 from onnxviz.methods.explanation import Explanation
-from onnxviz.methods.method import METHODS
 from onnxviz.methods.query import ask
 from onnxviz.methods.save import save_explanation
 from onnxviz.methods.target import expand

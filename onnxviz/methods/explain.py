@@ -2,39 +2,33 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import onnx_ir as ir
 
-from onnxviz.errors import SelectorError, ShapeError, TargetError, UnsupportedOperator
-from onnxviz.graph.expose import expose
-from onnxviz.graph.flow import ancestors
+from onnxviz.errors import SelectorError, TargetError, UnsupportedOperator
 from onnxviz.graph.layers import Layer
-from onnxviz.graph.model import Model, ModelLike
-from onnxviz.graph.quantisation import as_floats, scale_of
-from onnxviz.graph.selectors import select_one
+from onnxviz.graph.model import ModelLike
+from onnxviz.methods.attribution.layers import chosen_layers, default_layers
+from onnxviz.methods.attribution.method import Maps, Method
+from onnxviz.methods.attribution.pose import Posed, pose
+from onnxviz.methods.attribution.question import Bench, Question
+from onnxviz.methods.attribution.table import find_method
 from onnxviz.methods.explanation import Evidence, Explanation
 from onnxviz.methods.heatmap import heatmap_of
 from onnxviz.methods.manifest import manifest
-from onnxviz.methods.maps import Ask, graph_maps, numeric_maps
-from onnxviz.methods.method import Method, find_method
-from onnxviz.methods.query import Query, ask, of_pictures
-from onnxviz.methods.scores import Scores, before_scores, find_scores
-from onnxviz.methods.target import Target, TargetLike, expand, output_named, probabilities, resolve, top
-from onnxviz.runtime.batching import batches
-from onnxviz.vision.labels import read_labels
+from onnxviz.methods.query import Query, ask
+from onnxviz.methods.target import Target, TargetLike, expand, probabilities, top
+from onnxviz.runtime.devices import resolve as resolve_device
 from onnxviz.vision.preprocess import Preprocess
 from onnxviz.vision.read import Images
 
 Array: TypeAlias = npt.NDArray[Any]
 Route: TypeAlias = Literal["graph", "numeric", "auto"]
-Found: TypeAlias = tuple[Array, str, str, "Layer | None"]
-
-_CHUNK = 16
+Selectors: TypeAlias = "str | int | Sequence[str | int] | None"
 
 
 def explain(
@@ -42,7 +36,7 @@ def explain(
     images: Images,
     method: str = "grad-cam",
     target: TargetLike | Sequence[TargetLike] | None = None,
-    layer: str | int | None = None,
+    layer: Selectors = None,
     gradient: Route = "auto",
     seed: int = 0,
     *,
@@ -53,6 +47,7 @@ def explain(
     output: str | None = None,
     labels: str | Path | None = None,
     size: tuple[int, int] | None = None,
+    **settings: object,
 ) -> Explanation:
     """Explain why the model gave each picture its score for a target.
 
@@ -62,7 +57,8 @@ def explain(
         method: One of `METHODS`.
         target: One for all pictures, or a list with one per picture: a class index, a label, "top1" (the
             default), "A vs B", or an output element such as "boxes[0,17,4]".
-        layer: A selector; None: the last activation that has places and leads to the target.
+        layer: A selector, or several for methods that take several layers; None: the last activation that has
+            places and leads to the target.
         gradient: "graph", "numeric" (finite differences), or "auto": numeric where an operator has no rule.
         seed: For methods that sample; kept in the manifest.
         preprocess: A preset, TOML file, mapping or `Preprocess`; None: the model's metadata, else a guess.
@@ -72,6 +68,7 @@ def explain(
         output: Which output; None: the first that looks like scores.
         labels: A file of class names; None: the model's metadata.
         size: Another (height, width) than the model was exported for, where its graph allows it.
+        **settings: The method's own settings, such as `samples=50`; docs/methods.md lists them.
 
     Raises:
         OnnxvizError: Of the kind that fits: the model, the selector, the target, a picture, or the device.
@@ -97,6 +94,7 @@ def explain(
         batch=batch,
         output=output,
         labels=labels,
+        settings=settings,
     )
 
 
@@ -104,7 +102,7 @@ def explain_each(
     query: Query,
     wanted: Sequence[tuple[int, TargetLike]],
     method: str = "grad-cam",
-    layer: str | int | None = None,
+    layer: Selectors = None,
     gradient: Route = "auto",
     seed: int = 0,
     *,
@@ -112,30 +110,165 @@ def explain_each(
     batch: int | None = None,
     output: str | None = None,
     labels: str | Path | None = None,
+    settings: Mapping[str, object] | None = None,
+    bench: Bench | None = None,
 ) -> Explanation:
-    """As `explain`, for pairs of a picture's number and a target, in any number and order."""
+    """As `explain`, for pairs of a picture's number and a target, in any number and order.
+
+    `bench` keeps compiled models for another call with the same model.
+    """
     started = time.perf_counter()
     how = find_method(method)
+    chosen = how.read(settings or {})
     if gradient not in ("graph", "numeric", "auto"):
         raise SelectorError(f"no gradient route {gradient!r}; choose graph, numeric or auto")
-    scores = find_scores(query.model, output if output is not None else _one_output(wanted))
-    classes = read_labels(labels, query.model.metadata)
-    values, used = _forward(query, scores, device, batch)
-    answers = as_floats(query.model.tensor(scores.output), values[scores.output])
-    if not scores.batched:
-        answers = answers.reshape(len(query), -1, *answers.shape[1:])
-    asked = [(picture, resolve(one, scores, answers[picture], classes)) for picture, one in wanted]
+    bench = bench or Bench(device)
+    posed = pose(query, wanted, bench, batch=batch, seed=seed, route=gradient, output=output, labels=labels)
     forwarded = time.perf_counter()
+    candidates = _layers(posed.question, how, chosen, layer)
+    found, notes = _find_maps(posed.question, how, chosen, candidates)
+    evidence = [_evidence(posed, how, chosen, number, one) for number, one in enumerate(found)]
+    return _explanation(
+        posed,
+        how,
+        evidence,
+        layer,
+        seed=seed,
+        settings={**how.settings, **chosen},
+        seconds={
+            "forward": round(forwarded - started, 3),
+            "maps": round(time.perf_counter() - forwarded, 3),
+        },
+        notes=notes,
+    )
 
-    rows = of_pictures(values[scores.tensor], len(query), scores.tensor)
-    question = Ask(query, how, scores, values[scores.tensor].shape, asked, used, batch)
-    found, notes = _find_maps(question, _layers(query.model, how, scores, layer), gradient)
-    evidence = [
-        _evidence(query, how, scores, picture, target, rows[picture], answers[picture], one)
-        for (picture, target), one in zip(asked, found, strict=True)
-    ]
-    why = "given" if layer is not None else "the last activation with places that leads to the target"
-    names = dict.fromkeys(one.layer.name for one in evidence if one.layer is not None)
+
+@dataclass(frozen=True)
+class _Found:
+    """The raw map of one pair, how it was taken, and where."""
+
+    raw: Array
+    maps: Maps
+    layers: tuple[Layer, ...]
+    checks: Mapping[str, float]
+
+
+def base_of(how: Method, settings: Mapping[str, Any]) -> Method:
+    """The method itself, or of one that works over another's maps, that other one."""
+    seen = {how.name}
+    while how.over == "base":
+        how = find_method(str({**how.settings, **settings}["base"]))
+        settings = {}
+        if how.name in seen:
+            raise SelectorError(f"{how.name} cannot be its own base")
+        seen.add(how.name)
+    return how
+
+
+def _layers(
+    question: Question, how: Method, settings: Mapping[str, Any], selectors: Selectors
+) -> list[tuple[Layer, ...]]:
+    """Where to take the maps, in the order in which to try; nowhere for pixel methods."""
+    over = base_of(how, settings).over
+    if over == "pixels":
+        return [()]
+    if selectors is None:
+        return [(layer,) for layer in default_layers(question.model, question.scores)]
+    layers = chosen_layers(question.model, selectors)
+    if over == "layer" and len(layers) > 1:
+        raise SelectorError(f"{how.name} takes one layer, not {len(layers)}; layer-cam takes several")
+    return [tuple(layers)]
+
+
+def _find_maps(
+    question: Question, how: Method, settings: Mapping[str, Any], candidates: Sequence[tuple[Layer, ...]]
+) -> tuple[list[_Found], list[str]]:
+    """The raw map of each pair; and what there is to say of the way to them.
+
+    A map that is zero everywhere means that its target does not depend on the layer: the next is tried.
+    """
+    if question.route == "numeric" and not how.numeric:
+        raise SelectorError(f"{how.name} takes no finite differences; leave out --gradient numeric")
+    found: dict[int, _Found] = {}
+    notes: dict[str, None] = {}
+    left = list(range(len(question)))
+    for layers in candidates:
+        maps = _maps_at(question.some(left), how, settings, layers)
+        notes |= dict.fromkeys(maps.notes)
+        at = maps.layers or layers
+        found |= {
+            number: _Found(raw, maps, at, maps.check(place))
+            for place, (number, raw) in enumerate(zip(left, maps.raw, strict=True))
+        }
+        left = [number for number in left if not found[number].raw.any()]
+        if not left:
+            break
+    return [found[number] for number in range(len(question))], list(notes)
+
+
+def _maps_at(question: Question, how: Method, settings: Mapping[str, Any], layers: Sequence[Layer]) -> Maps:
+    try:
+        return how(question, layers, settings)
+    except UnsupportedOperator as err:
+        if question.route == "graph" or not how.numeric:
+            raise
+        maps = how(replace(question, route="numeric"), layers, settings)
+        note = f"finite differences were used: {str(err).partition('; use ')[0]}"
+        return replace(maps, notes=(*maps.notes, note))
+
+
+def _evidence(posed: Posed, how: Method, settings: Mapping[str, Any], number: int, found: _Found) -> Evidence:
+    question = posed.question
+    picture, target = question.pairs[number]
+    raw = found.raw
+    if raw.ndim == 2:
+        heatmap, empty = heatmap_of(raw, question.query.input_size)
+    else:
+        plane = _plane(raw, question, base_of(how, settings).signed)
+        heatmap, empty = heatmap_of(plane, question.query.input_size, percentile=99)
+    chances = probabilities(posed.answers[picture], question.scores).reshape(-1)
+    probability = float(chances[target.terms[0][0]]) if len(target.terms) == 1 else None
+    score = target.score(posed.rows[picture])
+    maps = found.maps
+    return Evidence(
+        picture,
+        target,
+        score,
+        probability,
+        raw,
+        heatmap,
+        found.layers,
+        maps.route,
+        maps.rules,
+        empty,
+        found.checks,
+    )
+
+
+def _plane(raw: Array, question: Question, signed: bool) -> Array:
+    """A map over the pixels as one plane: the sum of its channels where it shares the score out.
+
+    Else their largest magnitude (Simonyan et al. 2014).
+    """
+    channels = 2 if question.places == (0, 1) else 0
+    exact = raw.astype(np.float64)
+    return np.asarray(exact.sum(axis=channels) if signed else np.abs(exact).max(axis=channels))
+
+
+def _explanation(
+    posed: Posed,
+    how: Method,
+    evidence: Sequence[Evidence],
+    selectors: Selectors,
+    *,
+    seed: int,
+    settings: Mapping[str, Any],
+    seconds: Mapping[str, float],
+    notes: Sequence[str],
+) -> Explanation:
+    query, scores = posed.question.query, posed.question.scores
+    why = "given" if selectors is not None else "the last activation with places that leads to the target"
+    names = dict.fromkeys(layer.name for one in evidence for layer in one.layers)
     return Explanation(
         heatmap=np.stack([one.heatmap for one in evidence]),
         raw=_stacked([one.raw for one in evidence]),
@@ -146,141 +279,17 @@ def explain_each(
         method=how.name,
         manifest=manifest(
             query.model,
-            **_entries(query, how, scores, evidence, why),
-            top5=[top(answers[picture], scores, classes) for picture in range(len(query))],
-            device=used,
+            **_entries(posed, how, evidence, why),
+            settings=settings,
+            top5=[top(posed.answers[picture], scores, posed.labels) for picture in range(len(query))],
+            device=str(resolve_device(posed.question.bench.device)),
             seed=seed,
-            seconds={
-                "forward": round(forwarded - started, 3),
-                "maps": round(time.perf_counter() - forwarded, 3),
-            },
-            warnings=[*_warnings(query, how, scores, answers), *notes, *_empties(query, evidence)],
+            seconds=seconds,
+            warnings=[*_warnings(posed, how), *notes, *_empties(query, evidence)],
         ),
         pictures=query.pictures,
         evidence=tuple(evidence),
     )
-
-
-def default_layers(model: Model, scores: Scores) -> list[Layer]:
-    """The layers that Grad-CAM may be taken at, the last first: floats (quantised or not) with places.
-
-    Each leads to the scores past no other of them; there are several where the scores have several heads.
-
-    Raises:
-        ShapeError: There is none.
-    """
-    before = before_scores(model, scores)
-    found: list[Layer] = []
-    covered: set[ir.Value] = set()
-    for layer in reversed(model.layers):
-        value = model.tensor(layer.tensor)
-        floats = (value.dtype is not None and value.dtype.is_floating_point()) or scale_of(value) is not None
-        if layer.is_spatial and floats and value in before and value not in covered:
-            found.append(layer)
-            covered |= ancestors([value])
-    if not found:
-        raise ShapeError(
-            f"no layer with feature maps leads to output {scores.output!r}; "
-            "use a pixel method, such as --method gradient"
-        )
-    return found
-
-
-def _one_output(wanted: Sequence[tuple[int, TargetLike]]) -> str | None:
-    """The output that targets such as `boxes[0,17,4]` name; None where none does."""
-    named = {name for _, target in wanted if (name := output_named(target)) is not None}
-    if len(named) > 1:
-        raise TargetError(f"targets on several outputs ({', '.join(sorted(named))}); explain one at a time")
-    return next(iter(named), None)
-
-
-def _forward(query: Query, scores: Scores, device: str, batch: int | None) -> tuple[dict[str, Array], str]:
-    """The scores of every picture, the output and the tensor behind it; and the device really used."""
-    names = list(dict.fromkeys([scores.output, scores.tensor]))
-    session = query.session(expose(query.model, names), device)
-    first = next(iter(query.model.tensor(scores.tensor).shape or ()), None)
-    # Where a fixed batch was flattened into other axes, pictures can only be run one by one.
-    flattened = not scores.batched or (isinstance(first, int) and first not in (query.where.batch, 1))
-    size = 1 if flattened else batch or _CHUNK
-    pieces = [query.run(session, *piece, batch=batch) for piece in batches(len(query), size)]
-    return {name: np.concatenate([piece[name] for piece in pieces]) for name in names}, str(session.device)
-
-
-def _layers(model: Model, how: Method, scores: Scores, selector: str | int | None) -> list[Layer | None]:
-    """The layers to take the maps at, in the order in which to try them; none for pixel methods."""
-    if how.over == "pixels":
-        return [None]
-    if selector is None:
-        return [*default_layers(model, scores)]
-    layer = select_one(model, selector)
-    if layer.channel is None or not layer.grid:
-        raise ShapeError(
-            f"layer {layer.name!r} has no feature maps; choose one with places, "
-            "or a pixel method such as --method gradient"
-        )
-    return [layer]
-
-
-def _find_maps(question: Ask, layers: Sequence[Layer | None], route: Route) -> tuple[list[Found], list[str]]:
-    """The raw map of each pair, with the route taken and its layer; and what there is to say of the route.
-
-    A map that is zero everywhere means that its target does not depend on the layer: the next is tried.
-    """
-    if route == "numeric" and question.method.over == "pixels":
-        raise SelectorError(
-            f"method {question.method.name!r} needs the gradient as a graph; leave out --gradient numeric"
-        )
-    found: dict[int, Found] = {}
-    notes: dict[str, None] = {}
-    open_pairs = list(range(len(question.pairs)))
-    for layer in layers:
-        rest = replace(question, pairs=[question.pairs[number] for number in open_pairs])
-        maps, taken, rules, note = _maps_at(rest, layer, route)
-        notes |= dict.fromkeys(note)
-        found |= {number: (raw, taken, rules, layer) for number, raw in zip(open_pairs, maps, strict=True)}
-        open_pairs = [number for number in open_pairs if not found[number][0].any()]
-        if not open_pairs:
-            break
-    return [found[number] for number in range(len(question.pairs))], list(notes)
-
-
-def _maps_at(question: Ask, layer: Layer | None, route: Route) -> tuple[list[Array], str, str, list[str]]:
-    if layer is not None and route == "numeric":
-        return numeric_maps(question, layer), "numeric", "gradient", []
-    try:
-        maps, rules = graph_maps(question, layer)
-        return maps, "graph", rules, []
-    except UnsupportedOperator as err:
-        if layer is None or route == "graph":
-            raise
-        note = f"finite differences were used: {str(err).partition('; use ')[0]}"
-        return numeric_maps(question, layer), "numeric", "gradient", [note]
-
-
-def _evidence(
-    query: Query,
-    how: Method,
-    scores: Scores,
-    picture: int,
-    target: Target,
-    row: Array,
-    answer: Array,
-    found: Found,
-) -> Evidence:
-    raw, route, rules, layer = found
-    if how.over == "layer":
-        heatmap, empty = heatmap_of(raw, query.input_size)
-    else:
-        heatmap, empty = heatmap_of(_strength(raw, query), query.input_size, percentile=99)
-    chances = probabilities(answer, scores).reshape(-1)
-    probability = float(chances[target.terms[0][0]]) if len(target.terms) == 1 else None
-    return Evidence(picture, target, target.score(row), probability, raw, heatmap, layer, route, rules, empty)
-
-
-def _strength(raw: Array, query: Query) -> Array:
-    """How strong a pixel's attribution is: the largest magnitude of its channels (Simonyan et al. 2014)."""
-    channels = -1 if query.where.layout == "NHWC" else 0
-    return np.asarray(np.abs(raw.astype(np.float64)).max(axis=channels))
 
 
 def _stacked(raws: Sequence[Array]) -> Array:
@@ -292,13 +301,13 @@ def _stacked(raws: Sequence[Array]) -> Array:
     return stacked
 
 
-def _warnings(query: Query, how: Method, scores: Scores, answers: Array) -> list[str]:
-    found = []
+def _warnings(posed: Posed, how: Method) -> list[str]:
+    query, scores, found = posed.question.query, posed.question.scores, []
     if query.preprocess.source.startswith("guess"):
         found.append(f"preprocessing: {query.preprocess.source}")
     if how.caveat is not None:
         found.append(f"{how.name}: {how.caveat}")
-    if answers.dtype.kind == "f" and not np.isfinite(answers).all():
+    if posed.answers.dtype.kind == "f" and not np.isfinite(posed.answers).all():
         found.append(f"output {scores.output!r} holds values that are NaN or infinite")
     return found
 
@@ -311,15 +320,15 @@ def _empties(query: Query, evidence: Sequence[Evidence]) -> list[str]:
     ]
 
 
-def _entries(
-    query: Query, how: Method, scores: Scores, evidence: Sequence[Evidence], why: str
-) -> dict[str, Any]:
-    layers = dict.fromkeys(one.layer for one in evidence if one.layer is not None)
+def _entries(posed: Posed, how: Method, evidence: Sequence[Evidence], why: str) -> dict[str, Any]:
+    query, scores = posed.question.query, posed.question.scores
+    layers = dict.fromkeys(layer for one in evidence for layer in one.layers)
+    rules = dict.fromkeys(one.rules for one in evidence if one.rules is not None)
     return {
         "preprocess": query.preprocess.to_dict(),
         "pictures": list(query.pictures.names),
         "method": how.name,
-        "rules": ", ".join(dict.fromkeys(one.rules for one in evidence)),
+        "rules": ", ".join(rules) or None,
         "gradient": list(dict.fromkeys(one.route for one in evidence)),
         "layer": [
             {"name": layer.name, "op": layer.op, "shape": list(layer.shape or ()), "why": why}
@@ -330,7 +339,15 @@ def _entries(
             "differentiated": scores.tensor,
             "stepped_over": scores.squashed,
         },
-        "maps": [{"picture": one.picture, "target": one.target.text, "empty": one.empty} for one in evidence],
+        "maps": [
+            {
+                "picture": one.picture,
+                "target": one.target.text,
+                "empty": one.empty,
+                **({"completeness": one.checks} if one.checks else {}),
+            }
+            for one in evidence
+        ],
         "target": [{"index": one.target.index, "label": one.target.text} for one in evidence],
         "score": [one.score for one in evidence],
         "probability": [one.probability for one in evidence],

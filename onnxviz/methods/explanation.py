@@ -17,7 +17,11 @@ Array: TypeAlias = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Evidence:
-    """One map: one picture, one target."""
+    """One map: one picture, one target.
+
+    `layers` are where it was taken (none: over the pixels), `checks` what the method promises of its map and
+    how far it is from it.
+    """
 
     picture: int
     target: Target
@@ -25,10 +29,11 @@ class Evidence:
     probability: float | None
     raw: Array
     heatmap: npt.NDArray[np.float32]
-    layer: Layer | None
+    layers: tuple[Layer, ...]
     route: str
-    rules: str
+    rules: str | None
     empty: str | None
+    checks: Mapping[str, float]
 
 
 @dataclass(frozen=True)

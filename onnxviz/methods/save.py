@@ -194,7 +194,7 @@ def _draw_map(out: Folder, found: Explanation, one: Evidence, name: str, colorma
     photograph = found.pictures.pixels[one.picture]
     title = f"{found.method}: {one.target.text}"
     chance = "" if one.probability is None else f", probability {one.probability:.3f}"
-    place_name = f"at {one.layer.name}" if one.layer is not None else "over the pixels"
+    place_name = f"at {', '.join(layer.name for layer in one.layers)}" if one.layers else "over the pixels"
     note = f"{place_name}; score {one.score:.4g}{chance}; gradient: {one.route}"
     lines = [
         f"{rank}. {entry['label']} ({entry['index']})  {entry['probability']:.1%}"

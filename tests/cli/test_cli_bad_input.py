@@ -14,7 +14,8 @@ from onnxviz import samples
 from onnxviz.cli import options
 from onnxviz.errors import ShapeError
 from onnxviz.methods import activations as activations_room
-from onnxviz.methods import maps, save
+from onnxviz.methods import save
+from onnxviz.methods.attribution import question
 from onnxviz.runtime import devices
 
 pytestmark = pytest.mark.usefixtures("place")
@@ -489,7 +490,7 @@ INTERRUPTED = {
     "while writing numbers": (save.Folder, "arrays"),
     "while writing the manifest": (save.Folder, "manifest"),
     "while running": (activations_room, "_moved"),
-    "while differentiating": (maps, "_cotangent"),
+    "while differentiating": (question.Question, "_cotangent"),
 }
 
 

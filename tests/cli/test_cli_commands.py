@@ -13,7 +13,7 @@ from methods.nets import cam_weights, net, run_plainly
 import onnxviz as package
 from onnxviz import samples
 from onnxviz.cli import _COMMANDS
-from onnxviz.methods.method import METHODS
+from onnxviz.methods.attribution.table import METHODS
 from onnxviz.methods.query import ask
 
 pytestmark = pytest.mark.usefixtures("place")

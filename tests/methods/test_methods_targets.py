@@ -8,7 +8,8 @@ from methods.nets import cam_net, cam_weights, net, noise, run_plainly
 
 from onnxviz import Target, load, samples
 from onnxviz.errors import SelectorError, ShapeError, TargetError
-from onnxviz.methods.explain import default_layers, explain, explain_each
+from onnxviz.methods.attribution.layers import default_layers
+from onnxviz.methods.explain import explain, explain_each
 from onnxviz.methods.query import ask
 from onnxviz.methods.scores import find_scores
 from onnxviz.methods.target import expand, output_named, probabilities, resolve, top

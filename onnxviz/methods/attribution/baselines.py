@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxviz.errors import SelectorError
-from onnxviz.methods.attribution.question import Question
+from onnxviz.methods.attribution.question import Question, as_input
 from onnxviz.vision.images import solid
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -33,13 +33,13 @@ def baseline(question: Question, number: int, spec: str) -> Array:
     if spec == "zero":
         return np.zeros_like(given)
     if spec == "mean":
-        return _typed(np.broadcast_to(exact.mean(axis=question.places, keepdims=True), given.shape), given)
+        return as_input(np.broadcast_to(exact.mean(axis=question.places, keepdims=True), given.shape), given)
     if spec == "blur":
         from scipy.ndimage import gaussian_filter
 
         size = BLUR * max(given.shape[axis] for axis in question.places)
         sigma = [size if axis in question.places else 0.0 for axis in range(given.ndim)]
-        return _typed(gaussian_filter(exact, sigma, mode="nearest"), given)
+        return as_input(gaussian_filter(exact, sigma, mode="nearest"), given)
     try:
         return solid(spec, question.query.where, question.query.preprocess, question.query.input_size)
     except ValueError:
@@ -51,12 +51,4 @@ def baseline(question: Question, number: int, spec: str) -> Array:
 def blend(inputs: Array, base: Array, mask: npt.NDArray[np.floating[Any]]) -> Array:
     """`inputs` where the mask is 1 and `base` where it is 0, in the inputs' own type."""
     mixed = base + mask * (inputs.astype(np.float64) - base)
-    return _typed(mixed, inputs)
-
-
-def _typed(exact: npt.NDArray[np.float64], like: Array) -> Array:
-    """Numbers in another array's type; integers are rounded and kept in range."""
-    if like.dtype.kind in "iu":
-        kind = np.iinfo(like.dtype)
-        return np.clip(np.rint(exact), kind.min, kind.max).astype(like.dtype)
-    return exact.astype(like.dtype)
+    return as_input(mixed, inputs)

@@ -1,4 +1,4 @@
-"""Class activation maps by a gradient: a fragment over a layer's activation and gradient, run in one graph."""
+"""Class activation maps: a fragment over a layer's activation and gradient, run in one graph."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -12,7 +12,7 @@ from onnxviz.graph.feature_maps import as_maps, as_plane, flattened, restored
 from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import Model
 from onnxviz.graph.ops import Ops
-from onnxviz.graph.quantisation import as_floats, scale_of
+from onnxviz.graph.quantisation import scale_of
 from onnxviz.methods.attribution import fragments
 from onnxviz.methods.attribution.fragments import Fragment
 from onnxviz.methods.attribution.method import Array, Maps, Method
@@ -57,12 +57,12 @@ def grad_cam(question: Question, layers: Sequence[Layer]) -> Maps:
 
 
 def cam_model(question: Question, layer: Layer, fragment: Fragment, rules: str = "auto") -> Model:
-    """The model of a fragment's map at a layer: inputs and the cotangent of the scores to `cam` [N, *places]."""
+    """The model that answers a fragment's map at a layer: `cam`, [N, *places]."""
     derived = question.gradient(layer.tensor, rules, [layer.tensor])
 
     def build() -> Model:
         def write(op: Ops, values: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
-            activation, slope = floats_at(op, question.model, derived, layer, values)
+            activation, slope = floats_at(op, question.model, derived, layer.tensor, values)
             a, g = (flattened(op, value, layer) for value in (activation, slope))
             return {OUTPUT: restored(op, fragment(op, a, g), activation, layer)}
 
@@ -71,14 +71,23 @@ def cam_model(question: Question, layer: Layer, fragment: Fragment, rules: str =
     return question.bench.model((fragment, layer.tensor, rules), build)
 
 
+def slopes_model(question: Question, layer: Layer) -> Model:
+    """The model of a layer's `activation` and gradient, the `slope`: floats in the layer's layout."""
+    derived = question.gradient(layer.tensor, keep=[layer.tensor])
+
+    def write(op: Ops, values: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
+        activation, slope = floats_at(op, question.model, derived, layer.tensor, values)
+        return {"activation": activation, "slope": slope}
+
+    return question.bench.model(("slopes", layer.tensor), lambda: extend(derived, "slopes", write))
+
+
 def activation_cam(model: Model, layer: Layer, fragment: Fragment) -> Model:
     """The model of a fragment's map of a layer's activation alone."""
 
     def write(op: Ops, values: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
         activation = _as_floats(op, model.tensor(layer.tensor), values[layer.tensor])
-        return {
-            OUTPUT: restored(op, fragment(op, flattened(op, activation, layer), None), activation, layer)
-        }
+        return {OUTPUT: restored(op, fragment(op, flattened(op, activation, layer), None), activation, layer)}
 
     return extend(model, OUTPUT, write)
 
@@ -90,16 +99,15 @@ def planes(maps: Array, layer: Layer) -> list[Array]:
 
 
 def floats_at(
-    op: Ops, model: Model, derived: Model, layer: Layer, values: Mapping[str, ir.Value]
+    op: Ops, model: Model, derived: Model, at: str, values: Mapping[str, ir.Value]
 ) -> tuple[ir.Value, ir.Value]:
-    """The activation and the gradient at a layer, both as floats in the layer's own layout.
+    """What a tensor holds and the gradient by it, both as floats in the tensor's own layout.
 
-    Where the layer is quantised: by the floats that its numbers stand for.
+    Where it is quantised: by the floats that its numbers stand for.
 
     Raises:
         ShapeError: Its numbers become floats in another shape.
     """
-    at = layer.tensor
     tensor, taken = model.tensor(at), model.tensor(derived.taken_at[at])
     slope = values[derived.gradients[at]]
     scale = scale_of(tensor) if taken is tensor and not _is_float(tensor) else None

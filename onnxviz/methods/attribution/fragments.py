@@ -1,8 +1,8 @@
 """The formulas of class activation maps, as nodes.
 
 Each takes a layer's activation and the gradient of the score by it, both [N, C, Z] (the channels' places in
-one row), and answers the signed map [N, Z]; the ReLU that some papers end in belongs to the picture. Below, A is
-the activation, g the gradient, k counts channels and i places.
+one row), and answers the signed map [N, Z]; the ReLU that some papers end in belongs to the picture. Below, A
+is the activation, g the gradient, k counts channels and i places.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from onnxviz.graph.ops import Ops
 
-Fragment: TypeAlias = Callable[[Ops, ir.Value, ir.Value], ir.Value]
+Fragment: TypeAlias = Callable[..., ir.Value]
 
 TOLERANCE = 1e-6
 """Power iteration stops when no element of the unit vector moves by more than this."""
@@ -38,9 +38,9 @@ def grad_cam(op: Ops, a: ir.Value, g: ir.Value) -> ir.Value:
 def grad_cam_plus_plus(op: Ops, a: ir.Value, g: ir.Value) -> ir.Value:
     """sum_k w_k A_ki with w_k = sum_i alpha_ki ReLU(g_ki) (Chattopadhyay et al. 2018, equations 5 and 19).
 
-    alpha = g^2 / (2 g^2 + (sum_i A_ki) g^3), and 0 where g is; the score is taken for the exponent of theirs, so
-    that its second and third derivatives are powers of the first. Divided by g^2 that is 1 / (2 + (sum A) g),
-    which no small gradient makes 0 / 0.
+    alpha = g^2 / (2 g^2 + (sum_i A_ki) g^3), and 0 where g is; the score is taken for the exponent of theirs,
+    so that its second and third derivatives are powers of the first. Divided by g^2 that is 1 / (2 + (sum A)
+    g), which no small gradient makes 0 / 0.
     """
     rising = op.Relu(g)
     total = op.ReduceSum(a, op.ints(_PLACES), keepdims=1)
@@ -65,7 +65,7 @@ def hires_cam(op: Ops, a: ir.Value, g: ir.Value) -> ir.Value:
 
 
 def element_wise(op: Ops, a: ir.Value, g: ir.Value) -> ir.Value:
-    """sum_k ReLU(g_ki A_ki): of HiResCAM what speaks for the target, channel by channel (pytorch-grad-cam)."""
+    """sum_k ReLU(g_ki A_ki): what of HiResCAM speaks for the target in each channel (pytorch-grad-cam)."""
     return op.ReduceSum(op.Relu(op.Mul(g, a)), op.ints(_CHANNELS), keepdims=0)
 
 
@@ -80,10 +80,12 @@ def eigen_grad_cam(op: Ops, a: ir.Value, g: ir.Value) -> ir.Value:
 
 
 def eigen_cam(op: Ops, a: ir.Value, _g: ir.Value | None = None) -> ir.Value:
-    """X v with X the places by channels of A, centred, and v its first right singular vector (Muhammad & Yeasin 2020).
+    """X v, with X = A as places by channels, centred, and v its first right singular vector.
 
-    A singular vector has no sign of its own: it gets the one with which the map correlates with sum_k A_ki. v is
-    found by power iteration from the place that is farthest from the mean, to `TOLERANCE`.
+    Muhammad & Yeasin 2020, "Eigen-CAM".
+
+    A singular vector has no sign of its own: it gets the one with which the map correlates with sum_k A_ki. v
+    is found by power iteration from the place that is farthest from the mean, to `TOLERANCE`.
     """
     centred = op.Sub(a, op.ReduceMean(a, op.ints(_PLACES), keepdims=1))
     direction = _first_direction(op, centred)

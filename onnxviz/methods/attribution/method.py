@@ -13,7 +13,7 @@ from onnxviz.graph.layers import Layer
 from onnxviz.methods.attribution.question import Question
 
 Array: TypeAlias = npt.NDArray[Any]
-Over: TypeAlias = Literal["layer", "layers", "pixels"]
+Over: TypeAlias = Literal["layer", "layers", "pixels", "base"]
 
 Route: TypeAlias = Literal["graph", "numeric", "none"]
 
@@ -24,7 +24,8 @@ class Maps:
 
     `raw` are [h, w] each, or shaped like the model's input. `rules` is the rule set of the gradient, `route`
     how it was taken ("none": the method takes no gradient). `notes` are for people. `checks` holds for each
-    pair what the method promises of its map and how far it is from it.
+    pair what the method promises of its map and how far it is from it. `layers` are those that it chose
+    itself.
     """
 
     raw: Sequence[Array]
@@ -32,6 +33,7 @@ class Maps:
     route: Route = "none"
     notes: tuple[str, ...] = ()
     checks: Sequence[Mapping[str, float]] = ()
+    layers: tuple[Layer, ...] = ()
 
     def check(self, number: int) -> Mapping[str, float]:
         """The checks of one pair; none where the method promises nothing."""
@@ -43,8 +45,10 @@ class Method:
     """An attribution method.
 
     `maps` is called with the question and the layers to take the maps at, and with settings: its own
-    keyword-only parameters. `over` says at what: one "layer", several "layers", or the "pixels" of the input.
-    `caveat` is what a user must know beside the picture.
+    keyword-only parameters. `over` says at what: one "layer", several "layers", the "pixels" of the input, or
+    where the method named by its setting `base` is taken.
+    `signed` says that the map shares the score out, so that its channels are summed and what is positive
+    speaks for the target; else its magnitude counts. `caveat` is what a user must know beside the picture.
     """
 
     name: str
@@ -54,6 +58,7 @@ class Method:
     cost: str
     citation: str
     caveat: str | None = None
+    signed: bool = False
     numeric: bool = False  # whether finite differences can stand in for a gradient graph
     fixed: Mapping[str, object] = field(default_factory=dict)  # settings that make a variant, not the user's
 

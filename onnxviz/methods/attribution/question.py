@@ -26,6 +26,15 @@ AT_ONCE = 16
 """How many pictures are run together where nothing else is said."""
 
 
+def as_input(exact: npt.NDArray[Any], like: Array) -> Array:
+    """Numbers in the type of another array; integers are rounded and kept in range."""
+    if like.dtype.kind in "iu":
+        kind = np.iinfo(like.dtype)
+        return np.clip(np.rint(exact), kind.min, kind.max).astype(like.dtype)
+    converted: Array = exact.astype(like.dtype)
+    return converted
+
+
 @dataclass(frozen=True)
 class Bench:
     """Rewrites of one model and their sessions, each made once however often it is asked for."""
@@ -92,6 +101,17 @@ class Question:
         """The same question with another target for each pair."""
         pictures = [picture for picture, _ in self.pairs]
         return replace(self, pairs=tuple(zip(pictures, targets, strict=True)))
+
+    def on(self, numbers: Sequence[int], inputs: Array) -> "Question":
+        """A question of other pictures: for each of these pairs the target, of a model input in `inputs`.
+
+        Numbers in [K, *input] of any type become the input's own; integers are rounded and kept in range.
+        """
+        rows = [self.pairs[number][0] for number in numbers]
+        query = self.query.some(rows, as_input(inputs, self.query.pictures.array))
+        return replace(
+            self, query=query, pairs=tuple((row, self.pairs[number][1]) for row, number in enumerate(numbers))
+        )
 
     def values(self, numbers: Sequence[int] | None = None, inputs: Array | None = None) -> Array:
         """The target's score for each of these pairs, float64 [K]; on its picture, or on `inputs` instead."""

@@ -4,9 +4,25 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from onnxviz.errors import SelectorError, did_you_mean
+from onnxviz.methods.attribution.cams import GRADIENT_CAMS
+from onnxviz.methods.attribution.composed import COMPOSED
+from onnxviz.methods.attribution.layered import LAYERED
 from onnxviz.methods.attribution.method import Method
+from onnxviz.methods.attribution.paths import PATHS
+from onnxviz.methods.attribution.pixels import PIXEL_GRADIENTS
+from onnxviz.methods.attribution.sampled import SAMPLED
 
-METHODS: Mapping[str, Method] = MappingProxyType({})
+FAMILIES: Mapping[str, tuple[Method, ...]] = MappingProxyType(
+    {
+        "Class activation maps": (*GRADIENT_CAMS, *LAYERED),
+        "Gradients over the pixels": (*PIXEL_GRADIENTS, *PATHS),
+        "Over another method": (*SAMPLED, *COMPOSED),
+    }
+)
+
+METHODS: Mapping[str, Method] = MappingProxyType(
+    {method.name: method for family in FAMILIES.values() for method in family}
+)
 
 
 def find_method(name: str) -> Method:
