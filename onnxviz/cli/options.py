@@ -167,6 +167,18 @@ def pictures(arguments: Sequence[str]) -> list[Any]:
     return [picture for argument in arguments for picture in list_pictures(argument)]
 
 
+def pictures_of(arguments: Sequence[str]) -> tuple[list[Any], set[int]]:
+    """The pictures that arguments name, folders unpacked; and the numbers of those that lay in a folder."""
+    found: list[Any] = []
+    in_folders: set[int] = set()
+    for argument in arguments:
+        more = pictures([argument])
+        if Path(argument).is_dir():
+            in_folders.update(range(len(found), len(found) + len(more)))
+        found += more
+    return found, in_folders
+
+
 def output_place(out: str | None, overwrite: bool, command: str) -> tuple[Path, bool]:
     """The folder to write and whether it may be replaced: the default one always may."""
     return (Path("onnxviz-out") / command, True) if out is None else (Path(out), overwrite)

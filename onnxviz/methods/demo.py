@@ -10,7 +10,8 @@ from onnxviz.methods.explain import explain, explain_each
 from onnxviz.methods.kernels import blue_first, kernels
 from onnxviz.methods.manifest import manifest
 from onnxviz.methods.query import ask
-from onnxviz.methods.save import save_activations, save_explanation, save_kernels
+from onnxviz.methods.save import save_activations, save_kernels
+from onnxviz.methods.save_explanations import save_explanation
 from onnxviz.runtime.devices import resolve
 from onnxviz.samples import sample_model, sample_picture
 

@@ -72,6 +72,6 @@ class Explanation:
         Raises:
             OutputError: The folder cannot be written, or holds files and `overwrite` is false.
         """
-        from onnxviz.methods.save import save_explanation
+        from onnxviz.methods.save_explanations import save_explanation
 
         return save_explanation(self, folder, overwrite)

@@ -1,6 +1,6 @@
 """A model and the pictures to ask it about, made ready for each other."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxviz.errors import ModelError, SelectorError, ShapeError
+from onnxviz.errors import ImageError, ModelError, SelectorError, ShapeError
 from onnxviz.graph.model import Model, ModelLike, load
 from onnxviz.runtime.batching import run_batched
 from onnxviz.runtime.session import Session
@@ -113,6 +113,7 @@ def ask(
     preprocess: Preprocess | Mapping[str, object] | str | None = None,
     inputs: Mapping[str, npt.NDArray[Any]] | None = None,
     size: tuple[int, int] | None = None,
+    skip: Callable[[int, ImageError], object] | None = None,
 ) -> Query:
     """Make a model and pictures ready for each other.
 
@@ -123,6 +124,7 @@ def ask(
             else a guess.
         inputs: The model's other inputs, by name.
         size: Another height and width than the model was exported for, where its graph allows it.
+        skip: Called for each picture that cannot be used, which is then passed over; None: it is an error.
 
     Raises:
         ShapeError: No input of the model is an image.
@@ -150,7 +152,7 @@ def ask(
     chosen = choose(preprocess, model.metadata, where)
     if size is not None:
         chosen = Preprocess(**{**_fields(chosen), "size": size})
-    query = Query(model, where, chosen, prepare(images, where, chosen), others, size)
+    query = Query(model, where, chosen, prepare(images, where, chosen, skip), others, size)
     _check_rows(query)
     return query
 

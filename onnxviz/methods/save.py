@@ -3,7 +3,6 @@
 import io
 import re
 import zipfile
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,17 +16,13 @@ from onnxviz.files import write_atomic
 from onnxviz.graph.layers import Layer
 from onnxviz.methods.activations import Observation
 from onnxviz.methods.channels import choose_channels
-from onnxviz.methods.explanation import Evidence, Explanation
 from onnxviz.methods.manifest import json_text
 from onnxviz.runtime.progress import track
-from onnxviz.views.colors import HEAT, Pixels, Scale
+from onnxviz.views.colors import Pixels, Scale
 from onnxviz.views.figures import compare_grid, feature_grid, strip
 from onnxviz.views.files import digests, output_folder, write_png
-from onnxviz.views.heatmaps import ALPHA, heat, mosaic, overlay, place, signed
 from onnxviz.views.kernels import kernel_grid
-from onnxviz.views.layout import beside, panel
-from onnxviz.views.photographs import channels_on_picture, empty_map, explanation
-from onnxviz.views.text import caption
+from onnxviz.views.photographs import channels_on_picture
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -72,38 +67,6 @@ def filling(folder: str | Path, overwrite: bool) -> Iterator[Folder]:
     """
     with output_folder(folder, overwrite=overwrite) as path:
         yield Folder(path)
-
-
-def save_explanation(
-    found: Explanation,
-    folder: str | Path,
-    overwrite: bool = False,
-    colormap: str | None = None,
-    alpha: float | None = None,
-) -> Path:
-    """Write an explanation: for each map the figure, the overlay, the bare heatmap and the raw map."""
-    colors, opacity = (HEAT if colormap is None else colormap), (ALPHA if alpha is None else alpha)
-    names = _map_names(found)
-    with filling(folder, overwrite) as out:
-        for one, name in track(list(zip(found.evidence, names, strict=True)), "drawing"):
-            _draw_map(out, found, one, name, colors, opacity)
-        for picture in dict.fromkeys(one.picture for one in found.evidence):
-            members = [one for one in found.evidence if one.picture == picture and one.empty is None]
-            if len(members) > 1:
-                stem = _stems(found)[picture]
-                out.picture(f"{stem}-targets", _side_by_side(found, members, colors, opacity))
-        arrays: dict[str, Array] = {
-            "heatmap": found.heatmap,
-            "score": found.score,
-            "probability": found.probability,
-        }
-        if found.raw.dtype == object:
-            arrays |= {f"raw_{number}": one.raw for number, one in enumerate(found.evidence)}
-        else:
-            arrays["raw"] = found.raw
-        out.arrays("explain", arrays)
-        out.manifest(found.manifest)
-    return Path(folder)
 
 
 def save_activations(
@@ -188,73 +151,6 @@ def save_kernels(
 def slug(text: str, longest: int = 60) -> str:
     """A text as part of a file name on any system."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._")[:longest] or "_"
-
-
-def _draw_map(out: Folder, found: Explanation, one: Evidence, name: str, colormap: str, alpha: float) -> None:
-    photograph = found.pictures.pixels[one.picture]
-    title = f"{found.method}: {one.target.text}"
-    chance = "" if one.probability is None else f", probability {one.probability:.3f}"
-    place_name = f"at {', '.join(layer.name for layer in one.layers)}" if one.layers else "over the pixels"
-    note = f"{place_name}; score {one.score:.4g}{chance}; gradient: {one.route}"
-    lines = [
-        f"{rank}. {entry['label']} ({entry['index']})  {entry['probability']:.1%}"
-        for rank, entry in enumerate(found.manifest["top5"][one.picture], start=1)
-    ]
-    if one.empty is not None:
-        out.picture(name, empty_map(photograph, one.empty, title, lines, note))
-        return
-    warm = _placed(found, one)
-    out.picture(name, explanation(photograph, warm, title, lines, note, colormap, alpha))
-    out.picture(f"{name}-overlay", overlay(photograph, warm, colormap, alpha))
-    out.picture(f"{name}-heatmap", heat(warm, colormap))
-    size = (photograph.shape[0], photograph.shape[1])
-    out.picture(f"{name}-raw", mosaic(signed(_flat(one.raw)), found.pictures.boxes[one.picture], size))
-
-
-def _side_by_side(found: Explanation, members: Sequence[Evidence], colormap: str, alpha: float) -> Pixels:
-    photograph = found.pictures.pixels[members[0].picture]
-    panels = [panel(photograph, "picture")]
-    for one in members:
-        chance = "" if one.probability is None else f" {one.probability:.1%}"
-        warm = _placed(found, one)
-        panels.append(panel(overlay(photograph, warm, colormap, alpha), f"{one.target.text}{chance}"))
-    return caption(beside(panels), f"{found.method}: {len(members)} targets")
-
-
-def _placed(found: Explanation, one: Evidence) -> npt.NDArray[np.float32]:
-    size = found.pictures.pixels[one.picture].shape[:2]
-    warm = place(one.heatmap, found.pictures.boxes[one.picture], (size[0], size[1]))
-    return np.clip(warm, 0, 1)
-
-
-def _flat(raw: Array) -> Array:
-    """A raw map as one signed plane: pixel methods are summed over their channels."""
-    if raw.ndim == 2:
-        return raw
-    channels = -1 if raw.shape[-1] in (1, 3) else 0
-    return np.asarray(raw.astype(np.float64).sum(axis=channels))
-
-
-def _stems(found: Explanation) -> list[str]:
-    """One name for each picture, numbered where several pictures would share it."""
-    return _distinct([slug(Path(name).stem) for name in found.pictures.names])
-
-
-def _map_names(found: Explanation) -> list[str]:
-    stems = _stems(found)
-    return _distinct([f"{stems[one.picture]}-{slug(one.target.text, 40)}" for one in found.evidence])
-
-
-def _distinct(names: Sequence[str]) -> list[str]:
-    """File names, numbered where several are the same, which upper and lower case are on many systems."""
-    count = Counter(name.lower() for name in names)
-    found: dict[str, str] = {}
-    for number, name in enumerate(names):
-        one = name if count[name.lower()] == 1 else f"{name}-{number}"
-        while one.lower() in found:
-            one += "_"
-        found[one.lower()] = one
-    return list(found.values())
 
 
 def _strip(seen: Observation, channel: int, colormap: str | None) -> Pixels:

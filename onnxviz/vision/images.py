@@ -1,6 +1,6 @@
 """Which input of a model takes a picture, and pictures made to fit it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -90,23 +90,38 @@ def picture_input(inputs: Sequence[ValueInfo], name: str | None = None) -> Pictu
     return min(found, key=lambda each: each.channels not in (None, 1, 3))
 
 
-def prepare(images: Images, where: PictureInput, preprocess: Preprocess) -> Pictures:
+def prepare(
+    images: Images,
+    where: PictureInput,
+    preprocess: Preprocess,
+    skip: Callable[[int, ImageError], object] | None = None,
+) -> Pictures:
     """Read pictures and make them the model's input.
 
     `images` is a path, a folder, a PIL image, a uint8 [H, W] or [H, W, C] array, a float array already shaped
-    like the input (with or without its batch axis; it is not preprocessed), or a list of them.
+    like the input (with or without its batch axis; it is not preprocessed), or a list of them. `skip` is
+    called with the number of a picture that cannot be used and the reason, and the picture passed over; None:
+    it is an error.
 
     Raises:
-        ImageError: A picture cannot be read, cannot fill the input's channels, or an array does not fit.
+        ImageError: A picture (with `skip`: each of them) cannot be read, cannot fill the input's channels, or
+            an array does not fit.
         PreprocessError: The size or colour asked for is not what the input takes.
     """
     ready: list[_Ready] = []
-    for picture in list_pictures(images):
+    for number, picture in enumerate(list_pictures(images)):
         name = name_of_picture(picture, len(ready))
-        if isinstance(picture, np.ndarray) and picture.dtype.kind == "f":
-            ready += _take_floats(picture, name, len(ready), where, preprocess)
-        else:
-            ready.append(_take_picture(read_picture(picture, name), name, where, preprocess))
+        try:
+            if isinstance(picture, np.ndarray) and picture.dtype.kind == "f":
+                ready += _take_floats(picture, name, len(ready), where, preprocess)
+            else:
+                ready.append(_take_picture(read_picture(picture, name), name, where, preprocess))
+        except ImageError as err:
+            if skip is None:
+                raise
+            skip(number, err)
+    if not ready:
+        raise ImageError("not one of the pictures can be read")
     first = ready[0]
     for other in ready:
         if other.array.shape != first.array.shape:

@@ -15,7 +15,8 @@ from onnxviz.methods.explain import explain, explain_each
 from onnxviz.methods.kernels import kernels
 from onnxviz.methods.manifest import manifest
 from onnxviz.methods.query import ask
-from onnxviz.methods.save import json_text, save_activations, save_explanation, save_kernels, slug
+from onnxviz.methods.save import json_text, save_activations, save_kernels, slug
+from onnxviz.methods.save_explanations import save_explanation
 
 X = noise(3, 3, 24, 32)
 KEYS = {

@@ -512,7 +512,7 @@ def test_the_default_layer_is_that_of_the_head_which_the_element_comes_from(elem
 def test_elements_of_both_heads_in_one_explanation_keep_their_own_layers():
     model, _ = two_heads()
     found = explain(model, noise(2, 3, 8, 8), target=["boxes[0,17,1]", "boxes[0,5,2]"])
-    assert [one.layer.name for one in found.evidence] == ["far_features", "near_features"]
+    assert [one.layers[0].name for one in found.evidence] == ["far_features", "near_features"]
     assert [one.shape for one in found.raw] == [(2, 2), (4, 4)]
     assert [layer["name"] for layer in found.manifest["layer"]] == ["far_features", "near_features"]
     assert found.heatmap.shape == (2, 8, 8)

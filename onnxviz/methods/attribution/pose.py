@@ -88,7 +88,7 @@ def _one_output(wanted: Sequence[tuple[int, TargetLike]]) -> str | None:
 def _forward(query: Query, scores: Scores, bench: Bench, batch: int | None) -> dict[str, Array]:
     """The scores of every picture: the output and the tensor behind it."""
     names = list(dict.fromkeys([scores.output, scores.tensor]))
-    session = bench.session(bench.model(("answers", *names), lambda: expose(query.model, names)))
+    session = bench.session(bench.model(("answers", *names), lambda: expose(query.model, names)), query)
     first = next(iter(query.model.tensor(scores.tensor).shape or ()), None)
     # Where a fixed batch was flattened into other axes, pictures can only be run one by one.
     flattened = not scores.batched or (isinstance(first, int) and first not in (query.where.batch, 1))

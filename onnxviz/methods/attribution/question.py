@@ -30,7 +30,7 @@ def as_input(exact: npt.NDArray[Any], like: Array) -> Array:
     """Numbers in the type of another array; integers are rounded and kept in range."""
     if like.dtype.kind in "iu":
         kind = np.iinfo(like.dtype)
-        return np.clip(np.rint(exact), kind.min, kind.max).astype(like.dtype)
+        exact = np.clip(np.rint(exact), kind.min, kind.max)
     converted: Array = exact.astype(like.dtype)
     return converted
 
@@ -49,10 +49,10 @@ class Bench:
             self._models[key] = build()
         return self._models[key]
 
-    def session(self, model: Model) -> Session:
-        """The session of a rewrite, made when first asked for."""
+    def session(self, model: Model, query: Query) -> Session:
+        """The session of a rewrite of the query's model, made when first asked for."""
         if id(model) not in self._sessions:
-            self._sessions[id(model)] = (model, Session(model, self.device))
+            self._sessions[id(model)] = (model, query.session(model, self.device))
         return self._sessions[id(model)][1]
 
 
@@ -160,7 +160,7 @@ class Question:
             Each output by name, the pairs along its first axis.
         """
         wanted = list(range(len(self))) if numbers is None else list(numbers)
-        session = self.bench.session(model)
+        session = self.bench.session(model, self.query)
         size = (self.batch or AT_ONCE) if self.shape[:1] == (1,) else 1
         found: list[dict[str, Array]] = []
         for start, stop in track(list(batches(len(wanted), size)), what or "running the model"):

@@ -57,7 +57,7 @@ def tail_of(question: Question, layer: Layer, number: int) -> Tail:
         layer,
         found[layer.tensor],
         crossing,
-        question.bench.session(halves.tail),
+        question.bench.session(halves.tail, question.query),
         question.scores.tensor,
         (question.batch or 2 * AT_ONCE) if question.shape[:1] == (1,) and _can_repeat(crossing) else 1,
     )
