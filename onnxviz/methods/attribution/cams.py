@@ -15,81 +15,75 @@ from onnxviz.graph.ops import Ops
 from onnxviz.graph.quantisation import scale_of
 from onnxviz.methods.attribution import fragments
 from onnxviz.methods.attribution.fragments import Fragment
-from onnxviz.methods.attribution.method import Array, Maps, Method
-from onnxviz.methods.attribution.question import Question
+from onnxviz.methods.attribution.method import MAP, Array, Graph, Maps, Method, Route
+from onnxviz.methods.attribution.question import Question, Subject
 from onnxviz.methods.attribution.tail import tail_of
 from onnxviz.runtime.progress import track
 
-OUTPUT = "cam"
 
-
-def by_fragment(fragment: Fragment) -> Callable[..., Maps]:
-    """The method that takes a fragment's map at one layer."""
+def by_graph(graph: Graph) -> Callable[[Question, Sequence[Layer]], Maps]:
+    """The maps of a method that is one graph, at one layer."""
 
     def maps(question: Question, layers: Sequence[Layer]) -> Maps:
+        model = graph(question.subject, layers)
         [layer] = layers
-        model = cam_model(question, layer, fragment)
-        return Maps(planes(question.run(model)[OUTPUT], layer), model.rules, "graph")
+        route: Route = "none" if model.cotangent is None else "graph"
+        return Maps(planes(question.run(model)[MAP], layer), model.rules, route)
 
     return maps
 
 
-def without_gradient(fragment: Fragment) -> Callable[..., Maps]:
-    """The method that takes a fragment's map of a layer's activation alone."""
+def cam_graph(fragment: Fragment, rules: str = "auto") -> Graph:
+    """The graph of a fragment over the activation and the gradient at one layer."""
 
-    def maps(question: Question, layers: Sequence[Layer]) -> Maps:
+    def graph(subject: Subject, layers: Sequence[Layer]) -> Model:
         [layer] = layers
-        model = question.bench.model(
-            (fragment, layer.tensor), lambda: activation_cam(question.model, layer, fragment)
-        )
-        return Maps(planes(question.run(model)[OUTPUT], layer))
+        derived = subject.gradient(layer.tensor, rules, [layer.tensor])
 
-    return maps
+        def write(op: Ops, values: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
+            activation, slope = floats_at(op, subject.model, derived, layer.tensor, values)
+            a, g = (flattened(op, value, layer) for value in (activation, slope))
+            return {MAP: restored(op, fragment(op, a, g), activation, layer)}
+
+        return subject.bench.model((fragment, layer.tensor, rules), lambda: extend(derived, MAP, write))
+
+    return graph
+
+
+def activation_graph(fragment: Fragment) -> Graph:
+    """The graph of a fragment over the activation of one layer alone."""
+
+    def graph(subject: Subject, layers: Sequence[Layer]) -> Model:
+        [layer] = layers
+
+        def write(op: Ops, values: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
+            activation = _as_floats(op, subject.model.tensor(layer.tensor), values[layer.tensor])
+            found = fragment(op, flattened(op, activation, layer))
+            return {MAP: restored(op, found, activation, layer)}
+
+        return subject.bench.model((fragment, layer.tensor), lambda: extend(subject.model, MAP, write))
+
+    return graph
 
 
 def grad_cam(question: Question, layers: Sequence[Layer]) -> Maps:
     """Grad-CAM by the gradient graph, or by finite differences of whole channels."""
     if question.route != "numeric":
-        return by_fragment(fragments.grad_cam)(question, layers)
+        return by_graph(GRAD_CAM)(question, layers)
     [layer] = layers
     raw = [_numeric(question, layer, number) for number in track(range(len(question)), "finite differences")]
     return Maps(raw, "gradient", "numeric")
 
 
-def cam_model(question: Question, layer: Layer, fragment: Fragment, rules: str = "auto") -> Model:
-    """The model that answers a fragment's map at a layer: `cam`, [N, *places]."""
-    derived = question.gradient(layer.tensor, rules, [layer.tensor])
-
-    def build() -> Model:
-        def write(op: Ops, values: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
-            activation, slope = floats_at(op, question.model, derived, layer.tensor, values)
-            a, g = (flattened(op, value, layer) for value in (activation, slope))
-            return {OUTPUT: restored(op, fragment(op, a, g), activation, layer)}
-
-        return extend(derived, OUTPUT, write)
-
-    return question.bench.model((fragment, layer.tensor, rules), build)
-
-
-def slopes_model(question: Question, layer: Layer) -> Model:
+def slopes_model(subject: Subject, layer: Layer) -> Model:
     """The model of a layer's `activation` and gradient, the `slope`: floats in the layer's layout."""
-    derived = question.gradient(layer.tensor, keep=[layer.tensor])
+    derived = subject.gradient(layer.tensor, keep=[layer.tensor])
 
     def write(op: Ops, values: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
-        activation, slope = floats_at(op, question.model, derived, layer.tensor, values)
+        activation, slope = floats_at(op, subject.model, derived, layer.tensor, values)
         return {"activation": activation, "slope": slope}
 
-    return question.bench.model(("slopes", layer.tensor), lambda: extend(derived, "slopes", write))
-
-
-def activation_cam(model: Model, layer: Layer, fragment: Fragment) -> Model:
-    """The model of a fragment's map of a layer's activation alone."""
-
-    def write(op: Ops, values: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
-        activation = _as_floats(op, model.tensor(layer.tensor), values[layer.tensor])
-        return {OUTPUT: restored(op, fragment(op, flattened(op, activation, layer), None), activation, layer)}
-
-    return extend(model, OUTPUT, write)
+    return subject.bench.model(("slopes", layer.tensor), lambda: extend(derived, "slopes", write))
 
 
 def planes(maps: Array, layer: Layer) -> list[Array]:
@@ -176,6 +170,15 @@ def _numeric(question: Question, layer: Layer, number: int) -> Array:
     return np.asarray(np.einsum("c,chw->hw", weights, maps), np.float64)
 
 
+GRAD_CAM = cam_graph(fragments.grad_cam)
+
+
+def _cam(name: str, fragment: Fragment, definition: str, citation: str, caveat: str | None = None) -> Method:
+    graph = cam_graph(fragment)
+    cost = "1 F + the B behind the layer"
+    return Method(name, by_graph(graph), "layer", definition, cost, citation, caveat, graph=graph)
+
+
 GRADIENT_CAMS = (
     Method(
         "grad-cam",
@@ -184,56 +187,48 @@ GRADIENT_CAMS = (
         "sum_k w_k A_k with w_k = mean of the gradient over channel k",
         "1 F + the B behind the layer",
         "Selvaraju et al. 2017, arXiv:1610.02391",
+        graph=GRAD_CAM,
         numeric=True,
     ),
-    Method(
+    _cam(
         "grad-cam++",
-        by_fragment(fragments.grad_cam_plus_plus),
-        "layer",
+        fragments.grad_cam_plus_plus,
         "as Grad-CAM with w_k = sum_i ReLU(g_ki) g_ki^2 / (2 g_ki^2 + (sum A_k) g_ki^3)",
-        "1 F + the B behind the layer",
         "Chattopadhyay et al. 2018, arXiv:1710.11063",
-        caveat="the paper's formula; four tools compute four others under this name",
+        "the paper's formula; four tools compute four others under this name",
     ),
-    Method(
+    _cam(
         "xgrad-cam",
-        by_fragment(fragments.xgrad_cam),
-        "layer",
+        fragments.xgrad_cam,
         "as Grad-CAM with w_k = sum_i g_ki A_ki / sum_i A_ki",
-        "1 F + the B behind the layer",
         "Fu et al. 2020, arXiv:2008.02312",
     ),
-    Method(
+    _cam(
         "hires-cam",
-        by_fragment(fragments.hires_cam),
-        "layer",
+        fragments.hires_cam,
         "sum_k g_ki A_ki",
-        "1 F + the B behind the layer",
         "Draelos & Carin 2020, arXiv:2011.08891",
     ),
-    Method(
+    _cam(
         "element-wise",
-        by_fragment(fragments.element_wise),
-        "layer",
+        fragments.element_wise,
         "sum_k ReLU(g_ki A_ki)",
-        "1 F + the B behind the layer",
         "pytorch-grad-cam, GradCAMElementWise",
+    ),
+    _cam(
+        "eigen-grad-cam",
+        fragments.eigen_grad_cam,
+        "EigenCAM of g A; power iteration to 1e-6",
+        "pytorch-grad-cam, EigenGradCAM",
     ),
     Method(
         "eigen-cam",
-        without_gradient(fragments.eigen_cam),
+        by_graph(activation_graph(fragments.eigen_cam)),
         "layer",
         "A, centred by channel, on its first right singular vector; its sign that of sum_k A_k",
-        "1 F + power iteration",
+        "1 F + power iteration to 1e-6",
         "Muhammad & Yeasin 2020, arXiv:2008.00299",
         caveat="it knows no target: the map is the same for each",
-    ),
-    Method(
-        "eigen-grad-cam",
-        by_fragment(fragments.eigen_grad_cam),
-        "layer",
-        "EigenCAM of g A",
-        "1 F + the B behind the layer + power iteration",
-        "pytorch-grad-cam, EigenGradCAM",
+        graph=activation_graph(fragments.eigen_cam),
     ),
 )

@@ -8,14 +8,14 @@ from onnxviz.errors import SelectorError
 from onnxviz.graph.layers import Layer
 from onnxviz.methods.attribution import cams
 from onnxviz.methods.attribution.method import Array, Maps, Method
-from onnxviz.methods.attribution.pixels import GUIDED, by_rules
+from onnxviz.methods.attribution.pixels import GUIDED, GUIDED_BACKPROP, by_graph
 from onnxviz.methods.attribution.question import Question
 from onnxviz.views.heatmaps import resample
 
 
 def guided_grad_cam(question: Question, layers: Sequence[Layer]) -> Maps:
     """Guided backpropagation times the positive Grad-CAM at the input's size (Selvaraju et al. 2017, 3.3)."""
-    guided = by_rules("guided-backprop")(question, layers)
+    guided = by_graph(GUIDED_BACKPROP)(question, ())
     coarse = cams.grad_cam(question, layers)
     fine = [
         pixels * _over_channels(np.maximum(one, 0), question)

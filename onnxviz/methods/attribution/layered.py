@@ -8,14 +8,14 @@ import numpy.typing as npt
 from onnxviz.errors import ShapeError
 from onnxviz.graph.layers import Layer
 from onnxviz.methods.attribution import fragments
-from onnxviz.methods.attribution.cams import by_fragment
+from onnxviz.methods.attribution.cams import by_graph, cam_graph
 from onnxviz.methods.attribution.layers import stages
 from onnxviz.methods.attribution.method import Array, Maps, Method
 from onnxviz.methods.attribution.question import Question
 from onnxviz.views.heatmaps import resample
 
-_LAYER_CAM = by_fragment(fragments.layer_cam)
-_GRAD_CAM_PLUS_PLUS = by_fragment(fragments.grad_cam_plus_plus)
+_LAYER_CAM = cam_graph(fragments.layer_cam)
+_GRAD_CAM_PLUS_PLUS = by_graph(cam_graph(fragments.grad_cam_plus_plus))
 
 
 def layer_cam(question: Question, layers: Sequence[Layer], *, gamma: float = 2.0) -> Maps:
@@ -27,8 +27,8 @@ def layer_cam(question: Question, layers: Sequence[Layer], *, gamma: float = 2.0
         gamma: How much weak regions are raised before the fusion (equation 9).
     """
     if len(layers) == 1:
-        return _LAYER_CAM(question, layers)
-    each = [_LAYER_CAM(question, [layer]) for layer in layers]
+        return by_graph(_LAYER_CAM)(question, layers)
+    each = [by_graph(_LAYER_CAM)(question, [layer]) for layer in layers]
     fused = [
         np.max([np.tanh(gamma * resample(_scaled(one), question.query.input_size)) for one in row], axis=0)
         for row in zip(*(maps.raw for maps in each), strict=True)
@@ -72,6 +72,7 @@ LAYERED = (
         "sum_k ReLU(g_ki) A_ki; of several layers the largest of tanh(gamma M / max M)",
         "1 F + the B behind the layer, for each layer",
         "Jiang et al. 2021, IEEE TIP 30",
+        graph=_LAYER_CAM,
     ),
     Method(
         "refine-cam",

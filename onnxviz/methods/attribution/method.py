@@ -10,10 +10,16 @@ import numpy.typing as npt
 
 from onnxviz.errors import SelectorError, did_you_mean
 from onnxviz.graph.layers import Layer
-from onnxviz.methods.attribution.question import Question
+from onnxviz.graph.model import Model
+from onnxviz.methods.attribution.question import Question, Subject
 
 Array: TypeAlias = npt.NDArray[Any]
 Over: TypeAlias = Literal["layer", "layers", "pixels", "base"]
+
+Graph: TypeAlias = Callable[[Subject, Sequence[Layer]], Model]
+
+MAP = "map"
+"""The output of a method's graph: [N, *places] at a layer, or shaped like the input."""
 
 Route: TypeAlias = Literal["graph", "numeric", "none"]
 
@@ -59,6 +65,7 @@ class Method:
     citation: str
     caveat: str | None = None
     signed: bool = False
+    graph: Graph | None = None
     numeric: bool = False  # whether finite differences can stand in for a gradient graph
     fixed: Mapping[str, object] = field(default_factory=dict)  # settings that make a variant, not the user's
 

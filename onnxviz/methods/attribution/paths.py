@@ -8,8 +8,8 @@ import numpy as np
 from onnxviz.errors import SelectorError
 from onnxviz.graph.layers import Layer
 from onnxviz.methods.attribution.baselines import baseline
-from onnxviz.methods.attribution.method import Array, Maps, Method
-from onnxviz.methods.attribution.pixels import OUTPUT, pixel_model
+from onnxviz.methods.attribution.method import MAP, Array, Maps, Method
+from onnxviz.methods.attribution.pixels import GRADIENT
 from onnxviz.methods.attribution.question import AT_ONCE, Question
 from onnxviz.runtime.batching import batches
 from onnxviz.runtime.progress import track
@@ -38,7 +38,7 @@ def integrated_gradients(
         starts.append(start)
         found.append(_weighted(question, number, start, x - start, shares, weights / 2))
     ends = question.values() - question.on(range(len(question)), np.stack(starts)).values()
-    return Maps(found, pixel_model(question).rules, "graph", checks=_complete(found, ends))
+    return Maps(found, GRADIENT(question.subject, ()).rules, "graph", checks=_complete(found, ends))
 
 
 def expected_gradients(
@@ -72,18 +72,18 @@ def expected_gradients(
         found.append(total)
         expected.append(question.on([number] * len(starts), np.stack(starts)).values().mean())
     checks = _complete(found, question.values() - np.array(expected))
-    return Maps(found, pixel_model(question).rules, "graph", checks=checks)
+    return Maps(found, GRADIENT(question.subject, ()).rules, "graph", checks=checks)
 
 
 def _weighted(
     question: Question, number: int, start: Array, way: Array, shares: Array, weights: Array
 ) -> Array:
     """The way times the weighted sum of the gradients at these shares of it."""
-    model, total = pixel_model(question), np.zeros(way.shape)
+    model, total = GRADIENT(question.subject, ()), np.zeros(way.shape)
     for first, last in batches(len(shares), question.batch or AT_ONCE):
         along = shares[first:last].reshape(-1, *[1] * way.ndim)
         points = question.on([number] * (last - first), start + along * way)
-        slopes = points.run(model)[OUTPUT].astype(np.float64)
+        slopes = points.run(model)[MAP].astype(np.float64)
         total += np.tensordot(weights[first:last], slopes, axes=1)
     return total * way
 

@@ -13,23 +13,41 @@ from onnxviz.graph.model import Model
 from onnxviz.graph.ops import Ops
 from onnxviz.methods.attribution.baselines import baseline
 from onnxviz.methods.attribution.cams import floats_at
-from onnxviz.methods.attribution.method import Array, Maps, Method
-from onnxviz.methods.attribution.question import Question
+from onnxviz.methods.attribution.method import MAP, Array, Graph, Maps, Method
+from onnxviz.methods.attribution.question import Question, Subject, named
 from onnxviz.methods.target import Target
 
 GUIDED = "it looks alike whatever the weights are, and so fails the sanity check of Adebayo et al. 2018"
 
-OUTPUT = "pixels"
 
+def by_graph(graph: Graph) -> Callable[[Question, Sequence[Layer]], Maps]:
+    """The maps of a method over the pixels that is one graph."""
 
-def by_rules(rules: str = "auto", times_input: bool = False) -> Callable[..., Maps]:
-    """The method that takes the gradient by a rule set, alone or times the input."""
-
-    def maps(question: Question, _layers: Sequence[Layer]) -> Maps:
-        model = pixel_model(question, rules, times_input)
-        return Maps(list(question.run(model)[OUTPUT]), model.rules, "graph")
+    def maps(question: Question, layers: Sequence[Layer]) -> Maps:
+        model = graph(question.subject, layers)
+        return Maps(list(question.run(model)[MAP]), model.rules, "graph")
 
     return maps
+
+
+def pixel_graph(rules: str | RuleSet = "auto", times_input: bool = False) -> Graph:
+    """The graph of the scores' gradient by the picture's pixels, alone or times these."""
+
+    def graph(subject: Subject, _layers: Sequence[Layer] = ()) -> Model:
+        at = subject.input
+        derived = subject.gradient(at, rules, [at])
+
+        def write(op: Ops, values: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
+            pixels, slope = floats_at(op, subject.model, derived, at, values)
+            return {MAP: op.Mul(slope, pixels) if times_input else slope}
+
+        return subject.bench.model((MAP, named(rules), times_input), lambda: extend(derived, MAP, write))
+
+    return graph
+
+
+GRADIENT = pixel_graph()
+GUIDED_BACKPROP = pixel_graph("guided-backprop")
 
 
 def relevance(rules: str) -> Callable[..., Maps]:
@@ -38,23 +56,11 @@ def relevance(rules: str) -> Callable[..., Maps]:
     def maps(question: Question, _layers: Sequence[Layer]) -> Maps:
         scores = question.rows(range(len(question)))
         handed = [_weighed(target, row) for (_, target), row in zip(question.pairs, scores, strict=True)]
-        model = pixel_model(question, _bounded(question, rules))
-        raw = list(question.aimed(handed).run(model)[OUTPUT])
+        model = pixel_graph(_bounded(question, rules))(question.subject, ())
+        raw = list(question.aimed(handed).run(model)[MAP])
         return Maps(raw, model.rules, "graph", checks=_conserved(raw, question.values()))
 
     return maps
-
-
-def pixel_model(question: Question, rules: str | RuleSet = "auto", times_input: bool = False) -> Model:
-    """The model of the scores' gradient by the picture's pixels: `pixels`, shaped like the input."""
-    at = question.query.where.name
-    derived = question.gradient(at, rules, [at])
-
-    def write(op: Ops, values: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
-        pixels, slope = floats_at(op, question.model, derived, at, values)
-        return {OUTPUT: op.Mul(slope, pixels) if times_input else slope}
-
-    return question.bench.model((OUTPUT, derived.rules, times_input), lambda: extend(derived, OUTPUT, write))
 
 
 def _weighed(target: Target, scores: Array) -> Target:
@@ -110,41 +116,39 @@ _LRP = (
     ),
 )
 
+
+def _pixels(name: str, definition: str, citation: str, graph: Graph, signed: bool = False) -> Method:
+    caveat = GUIDED if name in ("guided-backprop", "deconvnet") else None
+    return Method(
+        name, by_graph(graph), "pixels", definition, "1 F + 1 B", citation, caveat, signed, graph=graph
+    )
+
+
 PIXEL_GRADIENTS = (
-    Method(
+    _pixels(
         "gradient",
-        by_rules(),
-        "pixels",
         "dS/dx; the picture shows its largest magnitude over the channels",
-        "1 F + 1 B",
         "Simonyan et al. 2014, arXiv:1312.6034",
+        GRADIENT,
     ),
-    Method(
+    _pixels(
         "input-x-gradient",
-        by_rules(times_input=True),
-        "pixels",
         "x dS/dx",
-        "1 F + 1 B",
         "Shrikumar et al. 2016, arXiv:1605.01713",
+        pixel_graph(times_input=True),
         signed=True,
     ),
-    Method(
+    _pixels(
         "guided-backprop",
-        by_rules("guided-backprop"),
-        "pixels",
         "the gradient, only what is positive passing each ReLU both ways",
-        "1 F + 1 B",
         "Springenberg et al. 2015, arXiv:1412.6806",
-        caveat=GUIDED,
+        GUIDED_BACKPROP,
     ),
-    Method(
+    _pixels(
         "deconvnet",
-        by_rules("deconvnet"),
-        "pixels",
         "the gradient, rectified at each ReLU on the way down",
-        "1 F + 1 B",
         "Zeiler & Fergus 2014, arXiv:1311.2901",
-        caveat=GUIDED,
+        pixel_graph("deconvnet"),
     ),
     *(
         Method(name, relevance(name), "pixels", definition, "1 F + about 2 B", citation, signed=True)

@@ -35,6 +35,11 @@ def as_input(exact: npt.NDArray[Any], like: Array) -> Array:
     return converted
 
 
+def named(rules: str | RuleSet) -> str:
+    """A rule set's name."""
+    return rules if isinstance(rules, str) else rules.name
+
+
 @dataclass(frozen=True)
 class Bench:
     """Rewrites of one model and their sessions, each made once however often it is asked for."""
@@ -54,6 +59,33 @@ class Bench:
         if id(model) not in self._sessions:
             self._sessions[id(model)] = (model, query.session(model, self.device))
         return self._sessions[id(model)][1]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model under explanation: its scores, the input that takes pictures, and the rewrites made of it."""
+
+    model: Model
+    scores: Scores
+    input: str
+    bench: Bench
+
+    def gradient(
+        self, at: str | Sequence[str], rules: str | RuleSet = "auto", keep: Sequence[str] = ()
+    ) -> Model:
+        """The model of the scores' gradient at these tensors.
+
+        What quantises the scores never clips, or a sure answer has no gradient.
+        """
+        ends = quantised_scores(self.model, self.scores)
+        chosen = rules
+        if ends:
+            chosen = unclipped(STRAIGHT_THROUGH if rules == "auto" else find_rules(rules), ends)
+        at = (at,) if isinstance(at, str) else tuple(at)
+        return self.bench.model(
+            ("gradient", at, named(rules), tuple(keep)),
+            lambda: gradient(self.model, of=self.scores.tensor, wrt=at, rules=chosen, keep=keep),
+        )
 
 
 @dataclass(frozen=True)
@@ -82,6 +114,11 @@ class Question:
     def model(self) -> Model:
         """The model asked."""
         return self.query.model
+
+    @property
+    def subject(self) -> Subject:
+        """The model, apart from what it is asked."""
+        return Subject(self.query.model, self.scores, self.query.where.name, self.bench)
 
     @property
     def places(self) -> tuple[int, int]:
@@ -124,24 +161,6 @@ class Question:
         name = self.scores.tensor
         model = self.bench.model(("scores", name), lambda: expose(self.model, name))
         return of_pictures(self.run(model, numbers, inputs)[name], len(numbers), name)
-
-    def gradient(
-        self, at: str | Sequence[str], rules: str | RuleSet = "auto", keep: Sequence[str] = ()
-    ) -> Model:
-        """The model of the scores' gradient at these tensors.
-
-        What quantises the scores never clips, or a sure answer has no gradient.
-        """
-        ends = quantised_scores(self.model, self.scores)
-        chosen = rules
-        if ends:
-            chosen = unclipped(STRAIGHT_THROUGH if rules == "auto" else find_rules(rules), ends)
-        name = rules if isinstance(rules, str) else rules.name
-        at = (at,) if isinstance(at, str) else tuple(at)
-        return self.bench.model(
-            ("gradient", at, name, tuple(keep)),
-            lambda: gradient(self.model, of=self.scores.tensor, wrt=at, rules=chosen, keep=keep),
-        )
 
     def run(
         self, model: Model, numbers: Sequence[int] | None = None, inputs: Array | None = None, what: str = ""

@@ -78,7 +78,7 @@ def smooth_grad_cam_plus_plus(
         level: The standard deviation of the noise, as a share of the picture's range of values.
     """
     [layer] = layers
-    model = slopes_model(question, layer)
+    model = slopes_model(question.subject, layer)
     maps: list[Array] = []
     for number in track(range(len(question)), f"{samples} samples"):
         first, second, third = np.float64(0), np.float64(0), np.float64(0)
