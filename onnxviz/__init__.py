@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from onnxviz.graph.ops import Ops
     from onnxviz.methods.activations import activations
     from onnxviz.methods.explain import explain
+    from onnxviz.methods.explainer import explainer
     from onnxviz.methods.explanation import Explanation
     from onnxviz.methods.kernels import kernels
     from onnxviz.methods.target import Target
@@ -42,6 +43,7 @@ _HOMES = {
     "ZERO": "autodiff.ruleset",
     "activations": "methods.activations",
     "explain": "methods.explain",
+    "explainer": "methods.explainer",
     "expose": "graph.expose",
     "gradient": "autodiff.pullback",
     "kernels": "methods.kernels",
@@ -62,6 +64,7 @@ __all__ = [
     "Target",
     "activations",
     "explain",
+    "explainer",
     "expose",
     "gradient",
     "kernels",

@@ -10,6 +10,7 @@ from onnxviz.errors import SelectorError
 from onnxviz.graph.expose import expose as expose_tensors
 from onnxviz.graph.model import Model
 from onnxviz.graph.selectors import select
+from onnxviz.methods.explainer import explainer
 
 _OUT = click.option("-o", "--out", "out", required=True, metavar="OUT.onnx", help="The file to write.")
 
@@ -98,6 +99,46 @@ def gradient(
         if name != at:
             say(f"{name} holds integers: its gradient is taken at {at}, the first floats behind it", silent)
     say(f"by the rules {derived.rules!r}", silent)
+
+
+@command.command("explain")
+@click.argument("model")
+@click.option(
+    "--method", default="grad-cam", show_default=True, metavar="NAME", help="A method that is one graph."
+)
+@click.option("--layer", metavar="SELECTOR", help="Default: the last activation that leads to the scores.")
+@click.option(
+    "--fold-preprocess",
+    is_flag=True,
+    help="Take pictures, uint8 [N,H,W,3] of any size, in place of the model's own input.",
+)
+@_OUT
+@shared("preprocess", "output", "input-shape", "json", "quiet")
+def explain(
+    model: str,
+    method: str,
+    layer: str | None,
+    fold_preprocess: bool,
+    out: str,
+    preprocess: str | None,
+    output: str | None,
+    shapes: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """The model that answers as before and says why: it runs wherever ONNX does, without onnxviz.
+
+    It has the model's inputs and `target`, int64 [N], the class to explain (below 0: the top class); and the
+    model's outputs and `heatmap`, float32 [N,H,W] in [0,1].
+
+    \b
+    Examples:
+      onnxviz export explain model.onnx --method grad-cam -o explained.onnx
+      onnxviz export explain model.onnx --method layer-cam --layer layer3 --fold-preprocess -o explained.onnx
+    """
+    loaded = load_at(model, shapes)
+    made = explainer(loaded, method, layer, fold_preprocess, preprocess=preprocess, output=output)
+    _write(made, out, as_json, quiet)
 
 
 def _tensors(model: Model, selector: str) -> list[str]:

@@ -19,6 +19,12 @@ _FIXED_TYPE = {
     **dict.fromkeys(["Not", "And", "Or", "Xor", "IsInf", "IsNaN"], ir.DataType.BOOL),
     **dict.fromkeys(["Shape", "Size", "SequenceLength", "NonZero", "ArgMax", "ArgMin"], ir.DataType.INT64),
 }
+# Which input a result has the type of, where that is not the first that is not a condition.
+_TYPED_BY = {
+    **dict.fromkeys(["Unsqueeze", "Squeeze", "Reshape", "Expand", "Transpose"], 0),
+    "CastLike": 1,
+    "OneHot": 2,
+}
 _MAKES_SEQUENCES = ("SequenceConstruct", "SequenceErase", "SequenceInsert", "SequenceMap", "SplitToSequence")
 
 
@@ -73,7 +79,9 @@ class Ops:
         typed = [v.dtype for v in inputs if isinstance(v, ir.Value) and v.dtype is not None]
         like = next((t for t in typed if t != ir.DataType.BOOL), typed[0] if typed else ir.DataType.FLOAT)
         values = [self.lift(v, like) for v in inputs]
-        produced = [ir.Value(name=self._name(op_type), type=self._type_of(op_type, attributes, like))]
+        teller = values[_TYPED_BY[op_type]] if op_type in _TYPED_BY else None
+        kind = like if teller is None or teller.dtype is None else teller.dtype
+        produced = [ir.Value(name=self._name(op_type), type=self._type_of(op_type, attributes, kind))]
         produced += [ir.Value(name=self._name(op_type)) for _ in range(outputs - 1)]
         given = {name: value for name, value in attributes.items() if value is not None}
         self._tape.op_multi_out(

@@ -45,7 +45,9 @@ def cam_graph(fragment: Fragment, rules: str = "auto") -> Graph:
             a, g = (flattened(op, value, layer) for value in (activation, slope))
             return {MAP: restored(op, fragment(op, a, g), activation, layer)}
 
-        return subject.bench.model((fragment, layer.tensor, rules), lambda: extend(derived, MAP, write))
+        return subject.bench.model(
+            (fragment, layer.tensor, rules), lambda: extend(derived, MAP, write, subject.keep)
+        )
 
     return graph
 
@@ -61,7 +63,9 @@ def activation_graph(fragment: Fragment) -> Graph:
             found = fragment(op, flattened(op, activation, layer))
             return {MAP: restored(op, found, activation, layer)}
 
-        return subject.bench.model((fragment, layer.tensor), lambda: extend(subject.model, MAP, write))
+        return subject.bench.model(
+            (fragment, layer.tensor), lambda: extend(subject.model, MAP, write, subject.keep)
+        )
 
     return graph
 

@@ -41,7 +41,9 @@ def pixel_graph(rules: str | RuleSet = "auto", times_input: bool = False) -> Gra
             pixels, slope = floats_at(op, subject.model, derived, at, values)
             return {MAP: op.Mul(slope, pixels) if times_input else slope}
 
-        return subject.bench.model((MAP, named(rules), times_input), lambda: extend(derived, MAP, write))
+        return subject.bench.model(
+            (MAP, named(rules), times_input), lambda: extend(derived, MAP, write, subject.keep)
+        )
 
     return graph
 

@@ -63,12 +63,16 @@ class Bench:
 
 @dataclass(frozen=True)
 class Subject:
-    """A model under explanation: its scores, the input that takes pictures, and the rewrites made of it."""
+    """A model under explanation: its scores, the input that takes pictures, and the rewrites made of it.
+
+    `keep` are tensors that every rewrite outputs besides.
+    """
 
     model: Model
     scores: Scores
     input: str
     bench: Bench
+    keep: tuple[str, ...] = ()
 
     def gradient(
         self, at: str | Sequence[str], rules: str | RuleSet = "auto", keep: Sequence[str] = ()
@@ -82,9 +86,10 @@ class Subject:
         if ends:
             chosen = unclipped(STRAIGHT_THROUGH if rules == "auto" else find_rules(rules), ends)
         at = (at,) if isinstance(at, str) else tuple(at)
+        kept = (*keep, *self.keep)
         return self.bench.model(
-            ("gradient", at, named(rules), tuple(keep)),
-            lambda: gradient(self.model, of=self.scores.tensor, wrt=at, rules=chosen, keep=keep),
+            ("gradient", at, named(rules), kept),
+            lambda: gradient(self.model, of=self.scores.tensor, wrt=at, rules=chosen, keep=kept),
         )
 
 
