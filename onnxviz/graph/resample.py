@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TypeAlias
 
+import numpy as np
 import onnx_ir as ir
 
 from onnxviz.graph.ops import Ops
@@ -22,6 +23,22 @@ def bicubic(op: Ops, distance: ir.Value) -> ir.Value:
     far = op.Sub(op.Mul(op.Add(op.Mul(op.Sub(distance, 5.0), distance), 8.0), distance), 4.0)
     beyond = op.Where(op.Less(distance, 2.0), op.Mul(far, -0.5), 0.0)
     return op.Where(op.Less(distance, 1.0), near, beyond)
+
+
+def resized(op: Ops, maps: ir.Value, height: ir.Value, width: ir.Value) -> ir.Value:
+    """Maps [N, h, w] at another size, bilinear with half-pixel centres."""
+    for axis, pixels in ((1, height), (2, width)):
+        cells = op.Squeeze(op.Shape(maps, start=axis, end=axis + 1))
+        table = weights(op, pixels, cells, op.constant(np.array(0.0)), exact(op, cells))
+        maps = spread(op, table, maps, axis)
+    return maps
+
+
+def spread(op: Ops, table: ir.Value, maps: ir.Value, axis: int) -> ir.Value:
+    """Maps [N, h, w] resampled along axis 1 or 2 by weights, in the maps' own type."""
+    assert maps.dtype is not None
+    table = op.Cast(table, to=maps.dtype)
+    return op.MatMul(table, maps) if axis == 1 else op.MatMul(maps, op.Transpose(table, perm=[1, 0]))
 
 
 def weights(

@@ -13,7 +13,7 @@ from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import Derivative, Model, ModelLike, load
 from onnxviz.graph.normalise import with_shapes
 from onnxviz.graph.ops import Ops
-from onnxviz.graph.resample import exact, weights
+from onnxviz.graph.resample import exact, resized, spread, weights
 from onnxviz.methods.attribution.layers import chosen_layers, default_layers
 from onnxviz.methods.attribution.method import MAP, Method
 from onnxviz.methods.attribution.question import Bench, Subject
@@ -164,7 +164,7 @@ def _arg_max(op: Ops, rows: ir.Value) -> ir.Value:
 def _heatmap(op: Ops, raw: ir.Value, picture: ir.Value, where: PictureInput, how: Method) -> ir.Value:
     """The raw map as `heatmap_of` shows it: what is positive, at the input's size, with a maximum of 1."""
     height, width = (op.Squeeze(op.shape(picture, axis, axis + 1)) for axis in _places(where))
-    if how.over == "pixels":
+    if _rank(raw) == 4:
         channels = op.ints(3 if where.layout == "NHWC" else 1)
         strength = (
             op.ReduceSum(raw, channels, keepdims=0)
@@ -176,7 +176,7 @@ def _heatmap(op: Ops, raw: ir.Value, picture: ir.Value, where: PictureInput, how
         highest = op.Where(op.Greater(highest, 0), highest, _highest(op, positive))
     else:
         positive = op.Cast(op.Relu(raw), to=ir.DataType.FLOAT)
-        positive = _resampled(op, op.Div(positive, _or_one(op, _highest(op, positive))), height, width)
+        positive = resized(op, op.Div(positive, _or_one(op, _highest(op, positive))), height, width)
         highest = _highest(op, positive)
     heat = op.Min(op.Div(positive, _or_one(op, highest)), 1.0)
     # What is not finite makes a sum of zeros NaN; such a map is never painted.
@@ -187,16 +187,6 @@ def _heatmap(op: Ops, raw: ir.Value, picture: ir.Value, where: PictureInput, how
 def _places(where: PictureInput) -> tuple[int, int]:
     """The axes of rows and columns of the model's input."""
     return (1, 2) if where.layout == "NHWC" else (2, 3)
-
-
-def _resampled(op: Ops, maps: ir.Value, height: ir.Value, width: ir.Value) -> ir.Value:
-    """Maps [N, h, w] at another size."""
-    for axis, pixels in ((1, height), (2, width)):
-        cells = op.Squeeze(op.Shape(maps, start=axis, end=axis + 1))
-        table = weights(op, pixels, cells, op.constant(np.array(0.0)), exact(op, cells))
-        table = op.Cast(table, to=ir.DataType.FLOAT)
-        maps = op.MatMul(table, maps) if axis == 1 else op.MatMul(maps, op.Transpose(table, perm=[1, 0]))
-    return maps
 
 
 def _highest(op: Ops, maps: ir.Value) -> ir.Value:
@@ -255,7 +245,5 @@ def _laid(op: Ops, heat: ir.Value, made: Folded) -> ir.Value:
         scale = op.Div(exact(op, cells), op.Sub(span.stop, span.start))
         start = op.Mul(op.Neg(span.start), scale)
         stop = op.Mul(op.Sub(exact(op, span.length), span.start), scale)
-        table = weights(op, span.length, cells, start, stop, bounded=True)
-        table = op.Cast(table, to=ir.DataType.FLOAT)
-        heat = op.MatMul(table, heat) if axis == 1 else op.MatMul(heat, op.Transpose(table, perm=[1, 0]))
+        heat = spread(op, weights(op, span.length, cells, start, stop, bounded=True), heat, axis)
     return op.Clip(heat, 0.0, 1.0)

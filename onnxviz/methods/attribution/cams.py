@@ -6,9 +6,11 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxviz.autodiff.numeric import channel_steps
+from onnxviz.autodiff.ruleset import node_name
 from onnxviz.errors import ShapeError
 from onnxviz.graph.extend import extend
 from onnxviz.graph.feature_maps import as_maps, as_plane, flattened, restored
+from onnxviz.graph.flow import ancestors, dependents
 from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import Model
 from onnxviz.graph.ops import Ops
@@ -79,13 +81,37 @@ def grad_cam(question: Question, layers: Sequence[Layer]) -> Maps:
     return Maps(raw, "gradient", "numeric")
 
 
+def closed_form(subject: Subject, layers: Sequence[Layer]) -> Model:
+    """The graph of the first CAM, for networks whose scores are a linear layer of the maps' means.
+
+    Raises:
+        ShapeError: Something else lies behind the layer.
+    """
+    [layer] = layers
+    graph, start = subject.model.ir_model.graph, subject.model.tensor(layer.tensor)
+    behind = dependents(graph, [start])
+    between = behind & ancestors([subject.model.tensor(subject.scores.tensor)]) - {start}
+    nodes = [node for node in graph if any(value in between for value in node.outputs)]
+    moving = [sum(value in behind for value in node.inputs) for node in nodes]
+    pools = [node for node in nodes if node.op_type in _POOLS]
+    for node, count in zip(nodes, moving, strict=True):
+        if node.op_type not in (*_POOLS, *_LINEAR) or count > 1:
+            raise ShapeError(
+                f"cam needs global average pooling and one linear layer behind {layer.name!r}, but "
+                f"{node.op_type} node {node_name(node)!r} lies there; use grad-cam"
+            )
+    if len(pools) != 1:
+        raise ShapeError(f"cam needs one global average pooling behind {layer.name!r}; use grad-cam")
+    return _CAM(subject, layers)
+
+
 def slopes_model(subject: Subject, layer: Layer) -> Model:
-    """The model of a layer's `activation` and gradient, the `slope`: floats in the layer's layout."""
+    """The model of a layer's `ACTIVATION` and gradient, the `SLOPE`: floats in the layer's layout."""
     derived = subject.gradient(layer.tensor, keep=[layer.tensor])
 
     def write(op: Ops, values: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
         activation, slope = floats_at(op, subject.model, derived, layer.tensor, values)
-        return {"activation": activation, "slope": slope}
+        return {ACTIVATION: activation, SLOPE: slope}
 
     return subject.bench.model(("slopes", layer.tensor), lambda: extend(derived, "slopes", write))
 
@@ -174,7 +200,15 @@ def _numeric(question: Question, layer: Layer, number: int) -> Array:
     return np.asarray(np.einsum("c,chw->hw", weights, maps), np.float64)
 
 
+ACTIVATION, SLOPE = "onnxviz.activation", "onnxviz.slope"
+
 GRAD_CAM = cam_graph(fragments.grad_cam)
+_CAM = cam_graph(fragments.cam)
+_POOLS = ("GlobalAveragePool", "ReduceMean")
+_LINEAR = (
+    *("Gemm", "MatMul", "Add", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Identity"),
+    *("Dropout", "Cast", "QuantizeLinear", "DequantizeLinear"),
+)
 
 
 def _cam(name: str, fragment: Fragment, definition: str, citation: str, caveat: str | None = None) -> Method:
@@ -184,6 +218,15 @@ def _cam(name: str, fragment: Fragment, definition: str, citation: str, caveat: 
 
 
 GRADIENT_CAMS = (
+    Method(
+        "cam",
+        by_graph(closed_form),
+        "layer",
+        "sum_k w_ck A_k, where a linear layer of the maps' means makes the scores",
+        "1 F",
+        "Zhou et al. 2016, arXiv:1512.04150",
+        graph=closed_form,
+    ),
     Method(
         "grad-cam",
         grad_cam,

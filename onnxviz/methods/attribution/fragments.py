@@ -30,6 +30,14 @@ def weighted(op: Ops, weights: ir.Value, a: ir.Value) -> ir.Value:
     return op.Squeeze(op.MatMul(row, a), op.ints(1))
 
 
+def cam(op: Ops, a: ir.Value, g: ir.Value) -> ir.Value:
+    """sum_k w_ck A_ki (Zhou et al. 2016, equation 2), for scores that are sum_k w_ck mean_i A_ki.
+
+    g_ki is w_ck over the number of places then.
+    """
+    return weighted(op, op.ReduceSum(g, op.ints(_PLACES), keepdims=0), a)
+
+
 def grad_cam(op: Ops, a: ir.Value, g: ir.Value) -> ir.Value:
     """sum_k w_k A_ki with w_k = mean_i g_ki (Selvaraju et al. 2017, equations 1 and 2)."""
     return weighted(op, op.ReduceMean(g, op.ints(_PLACES), keepdims=0), a)

@@ -18,7 +18,7 @@ Over: TypeAlias = Literal["layer", "layers", "pixels", "base"]
 
 Graph: TypeAlias = Callable[[Subject, Sequence[Layer]], Model]
 
-MAP = "map"
+MAP = "onnxviz.map"
 """The output of a method's graph: [N, *places] at a layer, or shaped like the input."""
 
 Route: TypeAlias = Literal["graph", "numeric", "none"]

@@ -19,6 +19,7 @@ from onnxviz.methods.target import Target
 from onnxviz.runtime.batching import batches
 from onnxviz.runtime.progress import track
 from onnxviz.runtime.session import Session
+from onnxviz.vision.images import picture_input
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -73,6 +74,12 @@ class Subject:
     input: str
     bench: Bench
     keep: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """The axis of rows of the input; that of columns comes behind it."""
+        [given] = [value for value in self.model.inputs if value.name == self.input]
+        return 1 if picture_input([given]).layout == "NHWC" else 2
 
     def gradient(
         self, at: str | Sequence[str], rules: str | RuleSet = "auto", keep: Sequence[str] = ()

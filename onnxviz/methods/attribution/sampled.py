@@ -7,7 +7,7 @@ import numpy as np
 
 from onnxviz.graph.feature_maps import as_maps
 from onnxviz.graph.layers import Layer
-from onnxviz.methods.attribution.cams import slopes_model
+from onnxviz.methods.attribution.cams import ACTIVATION, SLOPE, slopes_model
 from onnxviz.methods.attribution.method import Array, Maps, Method
 from onnxviz.methods.attribution.question import AT_ONCE, Question
 from onnxviz.runtime.batching import batches
@@ -83,10 +83,10 @@ def smooth_grad_cam_plus_plus(
     for number in track(range(len(question)), f"{samples} samples"):
         first, second, third = np.float64(0), np.float64(0), np.float64(0)
         for noisy in _noisy(question, number, samples, level):
-            g = as_maps(noisy.run(model)["slope"], layer).astype(np.float64)
+            g = as_maps(noisy.run(model)[SLOPE], layer).astype(np.float64)
             first, second, third = first + g.sum(0), second + (g**2).sum(0), third + (g**3).sum(0)
         d1, d2, d3 = first / samples, second / samples, third / samples
-        a = as_maps(question.run(model, [number])["activation"], layer)[0].astype(np.float64)
+        a = as_maps(question.run(model, [number])[ACTIVATION], layer)[0].astype(np.float64)
         below = 2 * d2 + a.sum(axis=(1, 2), keepdims=True) * d3
         alpha = np.divide(d2, below, out=np.zeros_like(below), where=below != 0)
         weights = (alpha * np.maximum(d1, 0)).sum(axis=(1, 2))

@@ -6,6 +6,8 @@ from types import MappingProxyType
 from onnxviz.errors import SelectorError, did_you_mean
 from onnxviz.methods.attribution.cams import GRADIENT_CAMS
 from onnxviz.methods.attribution.composed import COMPOSED
+from onnxviz.methods.attribution.contrast import CONTRASTS
+from onnxviz.methods.attribution.full_grad import FULL_GRAD
 from onnxviz.methods.attribution.layered import LAYERED
 from onnxviz.methods.attribution.method import Method
 from onnxviz.methods.attribution.paths import PATHS
@@ -14,7 +16,7 @@ from onnxviz.methods.attribution.sampled import SAMPLED
 
 FAMILIES: Mapping[str, tuple[Method, ...]] = MappingProxyType(
     {
-        "Class activation maps": (*GRADIENT_CAMS, *LAYERED),
+        "Class activation maps": (*GRADIENT_CAMS, *CONTRASTS, *LAYERED, FULL_GRAD),
         "Gradients over the pixels": (*PIXEL_GRADIENTS, *PATHS),
         "Over another method": (*SAMPLED, *COMPOSED),
     }
