@@ -60,3 +60,44 @@ def run_plainly(model, feeds, outputs=()):
 
 def correlation(first, second):
     return float(np.corrcoef(np.ravel(first), np.ravel(second))[0, 1])
+
+
+# The same two convolutions under a head whose gradient differs from place to place, and with the scores.
+HEAD_NET = """
+    (float[{shape}] x) => (float[N,4] logits) {{
+        c1 = Conv <pads = [1,1,1,1]> (x, w1, b1)
+        r1 = Relu (c1)
+        c2 = Conv <pads = [1,1,1,1], strides = [2,2]> (r1, w2)
+        features = Relu (c2)
+        flat = Flatten (features)
+        hidden = Gemm (flat, w3, b3)
+        bent = Sigmoid (hidden)
+        logits = Gemm (bent, w4, b4)
+    }}
+"""
+
+
+def head_weights(seed=0, places=20):
+    rng = np.random.default_rng(seed)
+    shapes = {"w3": (5 * places, 7), "b3": (7,), "w4": (7, 4), "b4": (4,)}
+    more = {name: rng.normal(0, 0.3, shape).astype(np.float32) for name, shape in shapes.items()}
+    return {name: cam_weights(seed)[name] for name in ("w1", "b1", "w2")} | more
+
+
+def head_net(shape="N,3,8,10", seed=0):
+    return net(HEAD_NET.format(shape=shape), head_weights(seed))
+
+
+def head(features, weights):
+    """The scores [N, 4] of `HEAD_NET` from its features, in float64."""
+    flat = features.astype(np.float64).reshape(len(features), -1)
+    bent = 1 / (1 + np.exp(-(flat @ weights["w3"].astype(np.float64) + weights["b3"])))
+    return bent @ weights["w4"].astype(np.float64) + weights["b4"]
+
+
+def head_gradient(features, weights, targets):
+    """The gradient of each picture's score by its features, written down: W3 (s (1 - s) W4)."""
+    flat = features.astype(np.float64).reshape(len(features), -1)
+    bent = 1 / (1 + np.exp(-(flat @ weights["w3"].astype(np.float64) + weights["b3"])))
+    w4 = weights["w4"].astype(np.float64)[:, list(targets)].T
+    return ((bent * (1 - bent) * w4) @ weights["w3"].astype(np.float64).T).reshape(features.shape)

@@ -58,17 +58,16 @@ def expected_gradients(
         samples: How many points.
         background: Baselines: colours with commas between them, or a folder of pictures.
     """
-    rng = np.random.default_rng(question.seed)
-    shares = (rng.permutation(samples) + rng.random(samples)) / samples
+    draws = np.random.default_rng(question.seed).random(samples)
     found, expected = [], []
     for number in track(range(len(question)), f"{samples} samples"):
         starts = _background(question, number, background)
         [x] = question.inputs([number]).astype(np.float64)
         total = np.zeros(x.shape)
         for turn, start in enumerate(starts):
-            own = shares[turn :: len(starts)]
-            weights = np.full(len(own), 1 / samples)
-            total += _weighted(question, number, start, x - start, own, weights)
+            own = draws[turn :: len(starts)]
+            shares, weights = (np.arange(len(own)) + own) / len(own), np.full(len(own), 1 / samples)
+            total += _weighted(question, number, start, x - start, shares, weights)
         found.append(total)
         expected.append(question.on([number] * len(starts), np.stack(starts)).values().mean())
     checks = _complete(found, question.values() - np.array(expected))
