@@ -122,17 +122,35 @@ def _fitted(op: Ops, length: ir.Value, long: ir.Value, fit: ir.Value, size: int)
 
 
 def _resized(op: Ops, planes: ir.Value, preprocess: Preprocess, down: Plan, across: Plan) -> ir.Value:
-    """The picture across, then down, rounded after each, as Pillow does it: to the last bit.
+    """The picture resized as Pillow does it, to the last bit: along one axis, rounded, then along the other.
 
-    Pillow's weights are whole numbers of 22 bits, so that products and sums are exact in float64.
+    Pillow's weights are whole numbers of 22 bits, so that products and sums are exact in float64. It goes
+    across first, or down where that is shortened by more than twice as many pixels (since Pillow 13).
     """
     kernel, planes = _KERNELS[preprocess.filter], exact(op, planes)
-    for plan, vertical in ((across, False), (down, True)):
+    tables = []
+    for plan in (across, down):
         table = weights(op, plan.pixels, plan.region.length, plan.start, plan.stop, kernel)
-        table = op.Div(_rounded(op, op.Mul(table, _FIXED_POINT)), _FIXED_POINT)
-        planes = op.MatMul(table, planes) if vertical else op.MatMul(planes, op.Transpose(table, perm=[1, 0]))
-        planes = op.Clip(op.Floor(op.Add(planes, 0.5)), 0.0, 255.0)
-    return op.Cast(planes, to=ir.DataType.FLOAT)
+        tables.append(op.Div(_rounded(op, op.Mul(table, _FIXED_POINT)), _FIXED_POINT))
+    rows, columns = tables[1], op.Transpose(tables[0], perm=[1, 0])
+
+    def across_first(inside: Ops) -> list[ir.Value]:
+        return [_level(inside, inside.MatMul(rows, _level(inside, inside.MatMul(planes, columns))))]
+
+    def down_first(inside: Ops) -> list[ir.Value]:
+        return [_level(inside, inside.MatMul(_level(inside, inside.MatMul(rows, planes)), columns))]
+
+    shorter, narrower = (op.Sub(plan.region.length, plan.pixels) for plan in (down, across))
+    much = op.And(op.Greater(shorter, 0), op.Greater(shorter, op.Mul(narrower, 2)))
+    branches = {"then_branch": op.nested([], down_first), "else_branch": op.nested([], across_first)}
+    (resized,) = op.emit("If", [much], branches)
+    resized.type = planes.type
+    return op.Cast(resized, to=ir.DataType.FLOAT)
+
+
+def _level(op: Ops, value: ir.Value) -> ir.Value:
+    """A whole number from 0 to 255, halves rounded up."""
+    return op.Clip(op.Floor(op.Add(value, 0.5)), 0.0, 255.0)
 
 
 def _rounded(op: Ops, value: ir.Value) -> ir.Value:
