@@ -60,3 +60,20 @@ def test_every_manifest_key_is_documented():
     found = onnxviz.explain(sample_model(), sample_picture())
     text = (ROOT / "docs" / "manifest.md").read_text(encoding="utf-8")
     assert [key for key in found.manifest if f"`{key}`" not in text] == []
+
+
+def test_the_tables_of_methods_are_those_of_the_code():
+    methods = script("methods")
+    assert methods.PAGE.read_text(encoding="utf-8") == methods.page()
+    assert "| `samples` | `50` | How many copies" in methods.page()
+    assert re.search(r"\| `grad-cam` \| sum_k w_k A_k .* \| exports; numeric \|", methods.page())
+
+
+def test_every_method_says_what_it_is():
+    methods = script("methods")
+    for name, method in METHODS.items():
+        assert method.name == name
+        assert method.definition, name
+        assert method.cost, name
+        assert method.citation, name
+        assert set(method.settings) <= set(methods.documented(method)), name
