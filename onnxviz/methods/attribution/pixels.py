@@ -15,7 +15,7 @@ from onnxviz.methods.attribution.baselines import baseline
 from onnxviz.methods.attribution.cams import floats_at
 from onnxviz.methods.attribution.method import MAP, Array, Graph, Maps, Method
 from onnxviz.methods.attribution.question import Question, Subject, named
-from onnxviz.methods.target import Target
+from onnxviz.methods.query import of_pictures
 
 GUIDED = "it looks alike whatever the weights are, and so fails the sanity check of Adebayo et al. 2018"
 
@@ -55,43 +55,63 @@ GUIDED_BACKPROP = pixel_graph("guided-backprop")
 def relevance(rules: str) -> Callable[..., Maps]:
     """The method that hands the score down as relevance (LRP), by one of its rule sets."""
 
-    def maps(question: Question, _layers: Sequence[Layer]) -> Maps:
-        scores = question.rows(range(len(question)))
-        handed = [_weighed(target, row) for (_, target), row in zip(question.pairs, scores, strict=True)]
-        model = pixel_graph(_bounded(question, rules))(question.subject, ())
-        raw = list(question.aimed(handed).run(model)[MAP])
-        return Maps(raw, model.rules, "graph", checks=_conserved(raw, question.values()))
+    def maps(question: Question, layers: Sequence[Layer]) -> Maps:
+        model = relevance_graph(_bounded(question, rules))(question.subject, layers)
+        found = question.run(model)
+        rows = of_pictures(found[question.scores.tensor], len(question), question.scores.tensor)
+        scores = [target.score(row) for (_, target), row in zip(question.pairs, rows, strict=True)]
+        raw = list(found[MAP])
+        return Maps(raw, model.rules, "graph", checks=_conserved(raw, scores))
 
     return maps
 
 
-def _weighed(target: Target, scores: Array) -> Target:
-    """A target whose weights are times the scores: what of the score each element has to hand down."""
-    return Target(target.text, tuple((place, w * float(scores[place])) for place, w in target.terms))
+def relevance_graph(rules: str | RuleSet) -> Graph:
+    """The graph of the pixels' relevance: the cotangent is what of each score is handed down."""
+
+    def graph(subject: Subject, _layers: Sequence[Layer] = ()) -> Model:
+        at, of = subject.input, subject.scores.tensor
+        derived = subject.gradient(at, rules, [at, of])
+
+        def write(op: Ops, values: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
+            assert derived.cotangent is not None
+            share = values[derived.cotangent]
+            handed = op.Mul(share, values[of])
+            for use in list(share.uses()):
+                if use.node is not handed.producer():
+                    use.node.replace_input_with(use.idx, handed)
+            return {MAP: floats_at(op, subject.model, derived, at, values)[1]}
+
+        kept = tuple(dict.fromkeys((of, *subject.keep)))
+        return subject.bench.model(
+            (MAP, "relevance", named(rules)), lambda: extend(derived, MAP, write, kept)
+        )
+
+    return graph
 
 
-def _conserved(raw: Sequence[Array], scores: Array) -> list[dict[str, float]]:
+def _conserved(raw: Sequence[Array], scores: Sequence[float]) -> list[dict[str, float]]:
     """How much of the score arrived at the pixels."""
     sums = [float(one.sum(dtype=np.float64)) for one in raw]
     return [
-        {"sum": total, "difference": float(score), "delta": abs(total - float(score))}
+        {"sum": total, "difference": score, "delta": abs(total - score)}
         for total, score in zip(sums, scores, strict=True)
     ]
 
 
 def _bounded(question: Question, rules: str) -> str | RuleSet:
     """The box rule's bounds: black and white, pushed through the preprocessing."""
-    sets = {"lrp-z-box": lrp_z_box, "lrp-epsilon-gamma-box": epsilon_gamma_box}
-    if rules not in sets or question.query.pictures.array.dtype.kind != "f":
+    if rules not in _BOXES or question.query.pictures.array.dtype.kind != "f":
         return rules
     ends = np.stack([baseline(question, 0, color) for color in ("black", "white")]).astype(np.float64)
     low, high = (reduce(ends, axis=0)[None] for reduce in (np.min, np.max))
     given = question.query.pictures.array
     if given.min() < low.min() or given.max() > high.max():
         return rules  # the arrays are no pictures: each is its own box
-    return sets[rules](low, high)
+    return _BOXES[rules](low, high)
 
 
+_BOXES = {"lrp-z-box": lrp_z_box, "lrp-epsilon-gamma-box": epsilon_gamma_box}
 _LRP = (
     ("lrp-0", "R_i = sum_j x_i w_ij / z_j R_j", "Bach et al. 2015, PLoS ONE 10"),
     ("lrp-epsilon", "R_i = sum_j x_i w_ij / (z_j + eps sign z_j) R_j", "Bach et al. 2015, PLoS ONE 10"),
@@ -153,7 +173,17 @@ PIXEL_GRADIENTS = (
         pixel_graph("deconvnet"),
     ),
     *(
-        Method(name, relevance(name), "pixels", definition, "1 F + about 2 B", citation, signed=True)
+        Method(
+            name,
+            relevance(name),
+            "pixels",
+            definition,
+            "1 F + about 2 B",
+            citation,
+            signed=True,
+            # The box is that of the pictures, which a file knows nothing of.
+            graph=None if name in _BOXES else relevance_graph(name),
+        )
         for name, definition, citation in _LRP
     ),
 )
