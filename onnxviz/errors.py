@@ -10,6 +10,7 @@
     ├── DeviceError           the device asked for cannot be had, or a run on it failed
     ├── PreprocessError       a preprocessing preset or file that cannot be used
     ├── ImageError            a picture that cannot be read
+    ├── DependencyError       an optional package that is not installed
     └── OutputError           a file or folder that cannot be written
 
 The command line prints the message on one line and exits with 2.
@@ -49,6 +50,10 @@ class DisconnectedError(OnnxvizError):
 
 class DeviceError(OnnxvizError):
     """The device asked for cannot be had, or a run on it failed."""
+
+
+class DependencyError(OnnxvizError):
+    """An optional package that is asked for and not installed."""
 
 
 class PreprocessError(OnnxvizError):

@@ -126,6 +126,17 @@ def probabilities(values: npt.NDArray[Any], scores: Scores) -> npt.NDArray[np.fl
     return np.asarray(shifted / np.where(total > 0, total, 1), np.float64)
 
 
+def probabilities_of(row: npt.NDArray[Any], scores: Scores) -> npt.NDArray[np.float64]:
+    """What lies before a Softmax or Sigmoid, [classes], as probabilities; the output where it is one."""
+    exact = row.astype(np.float64)
+    if scores.squashed == "Sigmoid":
+        return np.asarray(1 / (1 + np.exp(-exact)), np.float64)
+    if scores.squashed is None and _sums_to_one(exact):
+        return exact
+    shifted = np.exp(exact - exact.max())
+    return np.asarray(shifted / shifted.sum(), np.float64)
+
+
 def _sums_to_one(exact: npt.NDArray[np.float64]) -> bool:
     return bool(exact.size > 1 and exact.min() >= 0 and abs(exact.sum() - 1) < 1e-2)
 

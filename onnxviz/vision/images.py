@@ -137,6 +137,12 @@ def prepare(
     )
 
 
+def seen(pixels: NDArray[np.uint8], box: Box, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A picture as the model sees it: its region `box` at `size` (height, width), black beyond its edges."""
+    extent = Image.fromarray(pixels).transform(size[::-1], Image.Transform.EXTENT, box, _FILTERS["bilinear"])
+    return np.asarray(extent)
+
+
 def solid(color: str, where: PictureInput, preprocess: Preprocess, size: tuple[int, int]) -> NDArray[Any]:
     """A picture of one colour as the model takes it, [*input] at `size` (height, width).
 

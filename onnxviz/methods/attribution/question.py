@@ -15,7 +15,7 @@ from onnxviz.graph.expose import expose
 from onnxviz.graph.model import Model
 from onnxviz.methods.query import Query, of_pictures
 from onnxviz.methods.scores import Scores, quantised_scores
-from onnxviz.methods.target import Target
+from onnxviz.methods.target import Target, probabilities_of
 from onnxviz.runtime.batching import batches
 from onnxviz.runtime.progress import track
 from onnxviz.runtime.session import Session
@@ -167,6 +167,16 @@ class Question:
         wanted = list(range(len(self))) if numbers is None else list(numbers)
         rows = self.rows(wanted, inputs)
         return np.array([self.pairs[n][1].score(row) for n, row in zip(wanted, rows, strict=True)])
+
+    def score(self, target: Target, row: Array) -> float:
+        """A target's score among all scores of one picture."""
+        return target.score(row)
+
+    def chance(self, target: Target, row: Array) -> float:
+        """A class's probability, from all scores of one picture; the score of a target that is no class."""
+        if target.index is None or len(target.terms) != 1 or self.scores.has_places:
+            return target.score(row)
+        return float(probabilities_of(row, self.scores)[target.terms[0][0]])
 
     def rows(self, numbers: Sequence[int], inputs: Array | None = None) -> Array:
         """All scores for each of these pairs, [K, elements]."""

@@ -9,15 +9,21 @@ from onnxviz.methods.attribution.composed import COMPOSED
 from onnxviz.methods.attribution.contrast import CONTRASTS
 from onnxviz.methods.attribution.full_grad import FULL_GRAD
 from onnxviz.methods.attribution.layered import LAYERED
+from onnxviz.methods.attribution.lime import LIME
 from onnxviz.methods.attribution.method import Method
+from onnxviz.methods.attribution.occlusion import OCCLUSION
 from onnxviz.methods.attribution.paths import PATHS
 from onnxviz.methods.attribution.pixels import PIXEL_GRADIENTS
+from onnxviz.methods.attribution.rise import RISE
 from onnxviz.methods.attribution.sampled import SAMPLED
+from onnxviz.methods.attribution.shapley import SHAPLEY
+from onnxviz.methods.attribution.sobol import SOBOL
 
 FAMILIES: Mapping[str, tuple[Method, ...]] = MappingProxyType(
     {
         "Class activation maps": (*GRADIENT_CAMS, *CONTRASTS, *LAYERED, FULL_GRAD),
         "Gradients over the pixels": (*PIXEL_GRADIENTS, *PATHS),
+        "Perturbation": (OCCLUSION, RISE, LIME, *SHAPLEY, SOBOL),
         "Over another method": (*SAMPLED, *COMPOSED),
     }
 )
