@@ -27,19 +27,20 @@ class Tail:
     session: Session
     scores: str
     at_once: int  # copies that may be run together
+    batched: bool  # whether the scores of copies are joined along their first axis
 
     def rows(self, copies: Array) -> Array:
         """All scores, [K, elements], with each of `copies` [K, ...] in the activation's place."""
-        n = len(copies)
+        if not self.batched:
+            each = [{self.layer.tensor: copy[None], **self.crossing} for copy in copies]
+            found = [self.session.run(feeds, [self.scores])[self.scores] for feeds in each]
+            return np.concatenate([of_pictures(one, 1, self.scores) for one in found])
         feeds, shared = {self.layer.tensor: copies}, self.crossing
         if self.at_once > 1:
-            feeds |= {name: np.repeat(array, n, axis=0) for name, array in self.crossing.items()}
+            feeds |= {name: np.repeat(array, len(copies), axis=0) for name, array in self.crossing.items()}
             shared = {}
-        if n == 1:
-            answers = self.session.run({**feeds, **shared}, [self.scores])
-        else:
-            answers = run_batched(self.session, feeds, self.at_once, [self.scores], shared)
-        return of_pictures(answers[self.scores], n, self.scores)
+        answers = run_batched(self.session, feeds, self.at_once, [self.scores], shared)
+        return of_pictures(answers[self.scores], len(copies), self.scores)
 
 
 def tail_of(question: Question, layer: Layer, number: int) -> Tail:
@@ -53,13 +54,15 @@ def tail_of(question: Question, layer: Layer, number: int) -> Tail:
     halves = _cut(question, layer)
     found = question.run(halves.head, [number])
     crossing = {name: found[name] for name in halves.crossing}
+    batched = question.shape[:1] == (1,)
     return Tail(
         layer,
         found[layer.tensor],
         crossing,
         question.bench.session(halves.tail, question.query),
         question.scores.tensor,
-        (question.batch or 2 * AT_ONCE) if question.shape[:1] == (1,) and _can_repeat(crossing) else 1,
+        (question.batch or 2 * AT_ONCE) if batched and _can_repeat(crossing) else 1,
+        batched,
     )
 
 
@@ -81,4 +84,5 @@ def _cut(question: Question, layer: Layer) -> Cut:
 
 def _can_repeat(crossing: Mapping[str, Array]) -> bool:
     """Whether what crosses the cut may be repeated; a computed shape fits the batch it was computed for."""
-    return all(array.dtype.kind == "f" and array.shape[:1] == (1,) for array in crossing.values())
+    holds_data = ("float16", "float32", "float64", "int8", "uint8")
+    return all(array.dtype.name in holds_data and array.shape[:1] == (1,) for array in crossing.values())
