@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxviz.graph.layers import Layer
-from onnxviz.methods.attribution.method import Maps, Method
+from onnxviz.methods.attribution.method import Array, Maps, Method
 from onnxviz.methods.attribution.question import Question
 from onnxviz.methods.attribution.shared import by_picture, layer_maps
 
@@ -16,7 +16,7 @@ def random_cam(question: Question, layers: Sequence[Layer]) -> Maps:
     The weights are the question's seed's, the same for each picture and target.
     """
     [layer] = layers
-    found = {}
+    found: dict[int, Array] = {}
     for numbers in by_picture(question):
         maps = layer_maps(question, layer, numbers[0])
         weights = np.random.default_rng(question.seed).uniform(-1, 1, len(maps))

@@ -41,7 +41,8 @@ def recipro_cam(question: Question, layers: Sequence[Layer], *, gaussian: bool =
         scores = []
         for start, stop in track(list(batches(height * width, tail.at_once)), "places"):
             kept = _neighbourhoods(range(start, stop), height, width, gaussian)[:, None]
-            copies = blend(tail.activation, absent, spread(kept, layer, tail.activation))
+            with np.errstate(invalid="ignore"):  # what is infinite is NaN where it is left out
+                copies = blend(tail.activation, absent, spread(kept, layer, tail.activation))
             scores.append(scores_of(question, numbers, tail.rows(copies)))
         maps = np.concatenate(scores, axis=1).reshape(-1, height, width)
         raw |= zip(numbers, maps, strict=True)

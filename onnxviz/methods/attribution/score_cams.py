@@ -7,6 +7,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from onnxviz.errors import SelectorError
 from onnxviz.graph.layers import Layer
 from onnxviz.methods.attribution.baselines import baseline as baseline_of
 from onnxviz.methods.attribution.baselines import blend
@@ -119,9 +120,14 @@ def _score_weighted(
     """sum_k w_k A_k with w the softmax over the channels of their mean score over `turns` masks each.
 
     `most` keeps those channels that vary most.
+
+    Raises:
+        SelectorError: A count is below 1.
     """
     from scipy.special import softmax
 
+    if min(turns, 1 if most is None else most) < 1:
+        raise SelectorError("channels, samples and steps are counts; give 1 or more")
     [layer] = layers
     raw: dict[int, Array] = {}
     for numbers in track(by_picture(question), f"masks from {layer.name}"):
@@ -169,7 +175,7 @@ def _seen_through(
     for start, stop in track(list(batches(len(masks), question.batch or AT_ONCE)), "masked pictures"):
         some = np.stack([mask() for mask in masks[start:stop]])
         over_channels = some[..., None] if question.places == (0, 1) else some[:, None]
-        rows = question.rows(numbers[:1] * len(some), blend(picture, base, over_channels))
+        rows = question.rows([numbers[0]] * len(some), blend(picture, base, over_channels))
         found[:, start:stop] = scores_of(question, numbers, rows)
     return found
 
