@@ -61,7 +61,7 @@ def activation_graph(fragment: Fragment) -> Graph:
         [layer] = layers
 
         def write(op: Ops, values: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
-            activation = _as_floats(op, subject.model.tensor(layer.tensor), values[layer.tensor])
+            activation = floats_of(op, subject.model.tensor(layer.tensor), values[layer.tensor])
             found = fragment(op, flattened(op, activation, layer))
             return {MAP: restored(op, found, activation, layer)}
 
@@ -150,19 +150,19 @@ def floats_at(
                 f"{taken.name!r}"
             )
         [value] = node.inputs[:1]
-    slope = _at_least_single(op, slope)
+    slope = at_least_single(op, slope)
     if scale is not None:
         slope = op.Div(slope, op.constant(scale[0].astype(np.float32)))
-    return _as_floats(op, tensor, values[at]), slope
+    return floats_of(op, tensor, values[at]), slope
 
 
 _KEEPS_SHAPE = ("DequantizeLinear", "Cast", "Identity", "MaxPool", "Clip", "Relu")
 
 
-def _as_floats(op: Ops, tensor: ir.Value, value: ir.Value) -> ir.Value:
+def floats_of(op: Ops, tensor: ir.Value, value: ir.Value) -> ir.Value:
     """What a tensor holds as floats, of single precision at least; dequantised where its scale is known."""
     if _is_float(tensor):
-        return _at_least_single(op, value)
+        return at_least_single(op, value)
     scale = scale_of(tensor)
     floats = op.Cast(value, to=ir.DataType.FLOAT)
     if scale is None:
@@ -171,7 +171,7 @@ def _as_floats(op: Ops, tensor: ir.Value, value: ir.Value) -> ir.Value:
     return op.Mul(op.Sub(floats, zero), op.constant(scale[0].astype(np.float32)))
 
 
-def _at_least_single(op: Ops, value: ir.Value) -> ir.Value:
+def at_least_single(op: Ops, value: ir.Value) -> ir.Value:
     """Sums over many places overflow and round in half precision."""
     if value.dtype in (ir.DataType.FLOAT, ir.DataType.DOUBLE):
         return value

@@ -16,7 +16,10 @@ from onnxviz.runtime.batching import batches
 from onnxviz.runtime.progress import track
 
 # By the distance from the centre, 0, 1 or more, along one axis.
-_GAUSSIAN, _ALONE = np.array([1 / 2, 1 / 4, 0]), np.array([1.0, 0, 0])
+GAUSSIAN, ALONE = np.array([1 / 2, 1 / 4, 0]), np.array([1.0, 0, 0])
+
+_FEW = 8
+"""A map of fewer values than this is coarse."""
 
 
 def recipro_cam(question: Question, layers: Sequence[Layer], *, gaussian: bool = True) -> Maps:
@@ -41,17 +44,36 @@ def recipro_cam(question: Question, layers: Sequence[Layer], *, gaussian: bool =
         scores = []
         for start, stop in track(list(batches(height * width, tail.at_once)), "places"):
             kept = _neighbourhoods(range(start, stop), height, width, gaussian)[:, None]
-            with np.errstate(invalid="ignore"):  # what is infinite is NaN where it is left out
-                copies = blend(tail.activation, absent, spread(kept, layer, tail.activation))
+            copies = _kept(tail.activation, absent, spread(kept, layer, tail.activation))
             scores.append(scores_of(question, numbers, tail.rows(copies)))
         maps = np.concatenate(scores, axis=1).reshape(-1, height, width)
         raw |= zip(numbers, maps, strict=True)
-    return Maps([raw[number] for number in range(len(question))])
+    found = [raw[number] for number in range(len(question))]
+    return Maps(found, notes=_coarse(found))
+
+
+def _kept(activation: Array, absent: Array, mask: Array) -> Array:
+    """Copies of an activation, each with what its mask leaves of it, in the activation's own type."""
+    if activation.dtype.kind in "iu":
+        return blend(activation, absent, mask)
+    with np.errstate(invalid="ignore"):  # what is infinite is NaN where it is left out
+        return np.asarray(activation * mask.astype(activation.dtype))
+
+
+def _coarse(found: Sequence[Array]) -> tuple[str, ...]:
+    """Say so where the scores of single places fall on a few steps only, as they do in quantised models."""
+    counts = [len(np.unique(one)) for one in found if one.size > _FEW and np.ptp(one) > 0]
+    if min(counts, default=_FEW) >= _FEW:
+        return ()
+    return (
+        f"recipro-cam: a map takes {min(counts)} values only, as one place alone moves the score by a few "
+        "steps of what the model rounds it to; ablation-cam changes more at a time",
+    )
 
 
 def _neighbourhoods(places: range, height: int, width: int, gaussian: bool) -> npt.NDArray[np.float64]:
     """What is left for each place, counted row by row: weights [K, height, width]."""
-    kernel = _GAUSSIAN if gaussian else _ALONE
+    kernel = GAUSSIAN if gaussian else ALONE
     rows, columns = np.divmod(np.array(places), width)
     down, across = (
         kernel[np.minimum(np.abs(centres[:, None] - np.arange(size)), 2)]
