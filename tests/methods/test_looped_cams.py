@@ -6,36 +6,47 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from methods.nets import cam_weights, net, noise
+from methods.nets import cam_weights, net, noise, run_plainly
 from methods.tail_nets import METHODS, NETS, PAIRS, SMALL, WEIGHTS, X, maps
 
 from onnxviz import load
-from onnxviz.errors import DisconnectedError
+from onnxviz.errors import DisconnectedError, SelectorError, ShapeError
+from onnxviz.graph.layers import Layer
 from onnxviz.graph.selectors import select_one
-from onnxviz.methods.attribution import looped
 from onnxviz.methods.attribution.baselines import baseline
+from onnxviz.methods.attribution.graphs import GRAPHS
+from onnxviz.methods.attribution.looped import Site
 from onnxviz.methods.attribution.pose import pose
 from onnxviz.methods.attribution.question import Bench
 from onnxviz.methods.query import ask
 
-
-def score_cam(model, layer, scores, keep=(), **settings):
-    return looped.score_cam(model, layer, scores, ask(model, _picture(model)).where, keep, **settings)
-
-
-def _picture(model):
-    shape = [size if isinstance(size, int) else 1 for size in model.inputs[0].shape]
-    return np.zeros([1, *shape[1:]], np.float32)
-
-
-WRITTEN = {
-    "ablation-cam": (looped.ablation_cam, {}, {}),
-    "recipro-cam": (looped.recipro_cam, {}, {}),
-    "recipro-cam, one place": (looped.recipro_cam, {"gaussian": False}, {"gaussian": False}),
-    "score-cam": (score_cam, {}, {}),
-    "faster-score-cam": (score_cam, {"channels": 2}, {"channels": 2}),
-    "is-cam": (score_cam, {"steps": 3}, {"steps": 3}),
+SETTINGS = {
+    "ablation-cam": {},
+    "recipro-cam": {},
+    "recipro-cam, one place": {"gaussian": False},
+    "score-cam": {},
+    "faster-score-cam": {"channels": 2},
+    "ss-cam": {"samples": 3},
+    "is-cam": {"steps": 3},
+    "is-cam, running sums": {"steps": 3, "cumulative": True},
+    "random": {},
 }
+
+
+def written(name, model, layer="r1", keep=(), **settings):
+    """The model of a method's maps at a layer, and what its settings are."""
+    model = load(model)
+    shape = [size if isinstance(size, int) else 8 for size in model.inputs[0].shape]
+    where = ask(model, np.zeros(shape, np.float32)).where
+    site = Site(model, layer if isinstance(layer, Layer) else select_one(model, layer), "logits", where)
+    return GRAPHS[name.partition(",")[0]](site, keep, **{**SETTINGS[name], **settings})
+
+
+def of_runs(name, model, x=X, pairs=PAIRS):
+    return maps(model, x, name.partition(",")[0], "r1", pairs, **SETTINGS[name])
+
+
+MASKED = ("score", "faster", "ss", "is")
 
 
 def run(model, x, weights, batch=1):
@@ -48,49 +59,44 @@ def run(model, x, weights, batch=1):
         row[list(given)] = list(given.values())
     names = [value.name for value in model.outputs]
     pieces = [
-        session.run(names, {"x": x[n : n + batch], model.cotangent: table[n : n + batch]})
+        session.run(names, {"x": x[n : n + batch]} | _target(model, table[n : n + batch]))
         for n in range(0, len(x), batch)
     ]
     return {name: np.concatenate(parts) for name, *parts in zip(names, *pieces, strict=True)}
 
 
+def _target(model, table):
+    return {} if model.cotangent is None else {model.cotangent: table}
+
+
 @pytest.mark.parametrize("which", NETS)
-@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize("name", SETTINGS)
 def test_one_graph_gives_the_maps_of_many_runs(name, which):
     build, x = NETS[which]
-    write, own, settings = WRITTEN[name]
-    expected = maps(build(), x, name.partition(",")[0], "r1", **settings)
-    model = load(build())
     batch = 2 if "of 2" in which else 1 if "of 1" in which else 4
-    pictures = x[[picture for picture, _ in PAIRS]]
-    written = write(model, select_one(model, "r1"), "logits", **own)
-    assert [value.name for value in written.outputs] == ["cam"]
-    found = run(written, pictures, WEIGHTS, batch)["cam"]
+    model = written(name, build())
+    assert [value.name for value in model.outputs] == ["cam"]
+    found = run(model, x[[picture for picture, _ in PAIRS]], WEIGHTS, batch)["cam"]
     # A mask that rounds otherwise may move an 8-bit number by one.
-    close = 0.02 if which.startswith("Q") and write is score_cam else 1e-5
-    for one, other in zip(found, expected, strict=True):
+    close = 0.02 if which.startswith("Q") and name.startswith(MASKED) else 1e-5
+    for one, other in zip(found, of_runs(name, build(), x), strict=True):
         np.testing.assert_allclose(one, other, rtol=close, atol=close * np.abs(other).max())
 
 
-@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize("name", SETTINGS)
 def test_the_model_s_own_answers_may_be_kept(name):
-    write, own, _ = WRITTEN[name]
-    model = load(net(SMALL, cam_weights()))
-    written = write(model, select_one(model, "r1"), "logits", keep=["logits"], **own)
-    found = run(written, X, [{1: 1}] * 3, 3)
+    model = net(SMALL, cam_weights())
+    found = run(written(name, model, keep=["logits"]), X, [{1: 1}] * 3, 3)
     assert list(found) == ["logits", "cam"]
     assert found["cam"].shape == (3, 4, 5)
-    session = onnxruntime.InferenceSession(model.serialize(), providers=["CPUExecutionProvider"])
-    np.testing.assert_allclose(found["logits"], session.run(None, {"x": X})[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found["logits"], run_plainly(model, {"x": X})["logits"], rtol=1e-5, atol=1e-6)
 
 
 def test_a_question_feeds_it_the_weights_of_its_targets():
-    model = load(net(SMALL, cam_weights()))
-    question = pose(ask(model, X), PAIRS, Bench("cpu")).question
-    written = looped.ablation_cam(question.model, select_one(model, "r1"), question.scores.tensor)
-    expected = maps(net(SMALL, cam_weights()), X, "ablation-cam", "r1")
-    for one, other in zip(question.run(written)["cam"], expected, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    model = net(SMALL, cam_weights())
+    question = pose(ask(load(model), X), PAIRS, Bench("cpu")).question
+    found = question.run(written("ablation-cam", question.model))["cam"]
+    np.testing.assert_allclose(found, of_runs("ablation-cam", model), rtol=1e-5, atol=1e-6)
 
 
 def test_masks_may_blend_towards_a_colour():
@@ -98,27 +104,23 @@ def test_masks_may_blend_towards_a_colour():
     question = pose(ask(model, X, preprocess="imagenet"), PAIRS, Bench("cpu")).question
     base = baseline(question, 0, "#336699")
     assert np.ptp(base)
-    layer = select_one(model, "r1")
-    written = looped.score_cam(question.model, layer, "logits", question.query.where, base=base)
-    expected = METHODS["score-cam"](question, [layer], {"baseline": "#336699"}).raw
-    for one, other in zip(question.run(written)["cam"], expected, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+    found = question.run(written("score-cam", model, base=base))["cam"]
+    expected = METHODS["score-cam"](question, [select_one(model, "r1")], {"baseline": "#336699"}).raw
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_channels_that_are_the_same_everywhere_get_no_weight():
+@pytest.mark.parametrize("name", ["score-cam", "faster-score-cam"])
+def test_channels_that_are_the_same_everywhere_get_no_weight(name):
     weights = cam_weights()
     weights["w1"][[1, 4]] = 0
     weights["b1"][[1, 4]] = [0.7, -1]
-    for name in ("score-cam", "faster-score-cam"):
-        write, own, settings = WRITTEN[name]
-        own, settings = ({"channels": 5}, {"channels": 5}) if own else (own, settings)
-        model = load(net(SMALL, weights))
-        [expected] = maps(net(SMALL, weights), X, name, "r1", [(0, 1)], **settings)
-        found = run(write(model, select_one(model, "r1"), "logits", **own), X[:1], [{1: 1}])["cam"]
-        np.testing.assert_allclose(found[0], expected, rtol=1e-5, atol=1e-6)
+    own = {"channels": 5} if name == "faster-score-cam" else {}
+    model = net(SMALL, weights)
+    expected = maps(model, X, name, "r1", [(0, 1)], **own)
+    found = run(written(name, model, **own), X[:1], [{1: 1}])["cam"]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     weights["w1"][:] = 0
-    model = load(net(SMALL, weights))
-    assert not run(score_cam(model, select_one(model, "r1"), "logits"), X[:1], [{1: 1}])["cam"].any()
+    assert not run(written(name, net(SMALL, weights)), X[:1], [{1: 1}])["cam"].any()
 
 
 TOKENS = """(float[N,3,8,10] x) => (float[N,4] logits) {
@@ -140,62 +142,88 @@ TOKENS = """(float[N,3,8,10] x) => (float[N,4] logits) {
 }"""
 
 
-@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize("name", SETTINGS)
 def test_tokens_lie_on_the_grid_that_they_were_cut_from(name):
     rng = np.random.default_rng(2)
-    weights = {
-        "w1": rng.normal(0, 0.5, (6, 3, 2, 2)).astype(np.float32),
-        "rows": np.array([0, 6, -1]),
-        "cls": rng.normal(0, 1, (1, 1, 6)).astype(np.float32),
-        "wm": rng.normal(0, 0.5, (6, 6)).astype(np.float32),
-        "wa": rng.normal(0, 0.5, (6, 1)).astype(np.float32),
-        "axis": np.array([1]),
-        "w3": rng.normal(0, 0.5, (6, 4)).astype(np.float32),
-    }
-    write, own, settings = WRITTEN[name]
-    model = load(net(TOKENS, weights))
+    shapes = {"w1": (6, 3, 2, 2), "cls": (1, 1, 6), "wm": (6, 6), "wa": (6, 1), "w3": (6, 4)}
+    weights = {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes.items()}
+    model = load(net(TOKENS, {**weights, "rows": np.array([0, 6, -1]), "axis": np.array([1])}))
     layer = replace(select_one(model, "r1"), grid=(1,), channel=2, tokens=(1, 4, 5))
     question = pose(ask(model, X), PAIRS, Bench("cpu")).question
-    expected = METHODS[name.partition(",")[0]](question, [layer], settings).raw
-    found = question.run(write(model, layer, "logits", **own))["cam"]
+    expected = METHODS[name.partition(",")[0]](question, [layer], SETTINGS[name]).raw
+    found = question.run(written(name, model, layer))["cam"]
     assert found.shape == (4, 4, 5)
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * np.abs(other).max())
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["ablation-cam", "recipro-cam", "score-cam"])
+@pytest.mark.parametrize("name", SETTINGS)
 def test_a_half_precision_model_gives_nearly_the_same_map(name):
     text = SMALL.replace("float[", "float16[")
     half = load(net(text, {key: array.astype(np.float16) for key, array in cam_weights().items()}))
-    write, own, _ = WRITTEN[name]
-    written = write(half, select_one(half, "r1"), "logits", **own)
-    assert written.outputs[0].dtype == "float32"
+    model = written(name, half)
+    assert model.outputs[0].dtype == "float32"
     question = pose(ask(half, X), PAIRS, Bench("cpu")).question
-    expected = maps(net(SMALL, cam_weights()), X, name, "r1")
-    for one, other in zip(question.run(written)["cam"], expected, strict=True):
+    expected = of_runs(name, net(SMALL, cam_weights()))
+    for one, other in zip(question.run(model)["cam"], expected, strict=True):
         np.testing.assert_allclose(one, other, atol=0.02 * np.abs(other).max())
 
 
-@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize("name", [name for name in SETTINGS if name != "random"])
 def test_a_layer_that_does_not_lead_to_the_scores_is_refused(name):
     text = SMALL.replace("(float[N,4] logits)", "(float[N,4] logits, float[N,5,4,5] side)").replace(
         "features =", "side = Neg (c2) features ="
     )
-    model = load(net(text, cam_weights()))
-    write, own, _ = WRITTEN[name]
     with pytest.raises(DisconnectedError, match="side"):
-        write(model, select_one(model, "side"), "logits", **own)
+        written(name, net(text, cam_weights()), "side")
 
 
-def test_sizes_may_be_open():
-    text = SMALL.replace("[N,3,8,10]", "[N,3,H,W]")
-    model = load(net(text, cam_weights()))
-    layer = select_one(model, "r1")
-    for name in ("ablation-cam", "recipro-cam", "score-cam"):
-        write, own, settings = WRITTEN[name]
-        written = write(model, layer, "logits", **own)
-        for height, width in ((8, 10), (12, 6)):
-            x = noise(2, 3, height, width)
-            expected = maps(net(text, cam_weights()), x, name, "r1", [(0, 1), (1, 2)], **settings)
-            found = run(written, x, [{1: 1}, {2: 1}], 2)["cam"]
-            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+OPEN = SMALL.replace("[N,3,8,10]", "[N,3,H,W]")
+
+
+@pytest.mark.parametrize("name", [name for name in SETTINGS if name != "ss-cam"])
+def test_sizes_may_be_open(name):
+    model = written(name, net(OPEN, cam_weights()))
+    for height, width in ((8, 10), (12, 6)):
+        x = noise(2, 3, height, width)
+        expected = of_runs(name, net(OPEN, cam_weights()), x, [(0, 1), (1, 2)])
+        found = run(model, x, [{1: 1}, {2: 1}], 2)["cam"]
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_noise_needs_a_size():
+    with pytest.raises(ShapeError, match=r"ss-cam: .* give its input a size"):
+        written("ss-cam", net(OPEN, cam_weights()))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("faster-score-cam", {"channels": 0}), ("ss-cam", {"samples": 0}), ("is-cam", {"steps": -1})],
+)
+def test_counts_below_one_are_refused(name, settings):
+    with pytest.raises(SelectorError, match="1 or more"):
+        written(name, net(SMALL, cam_weights()), **settings)
+
+
+def test_every_method_that_takes_no_gradient_can_be_written():
+    assert set(GRAPHS) == set(METHODS) == {name.partition(",")[0] for name in SETTINGS}
+
+
+BRANCH = """
+    sum = ReduceSum <keepdims = 0> (r1)
+    zero = Constant <value_float = 0.0> ()
+    large = Greater (sum, zero)
+    c2 = If (large) <
+        then_branch = one () => (float[N,5,4,5] y) { y = Conv <pads = [1,1,1,1]> (r1, w2) },
+        else_branch = two () => (float[N,5,4,5] z) { y2 = Conv <pads = [1,1,1,1]> (r1, w2) z = Neg (y2) }
+    >
+"""
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_graphs_nested_behind_the_layer_are_written_once_more(name):
+    text = SMALL.replace("c2 = Conv <pads = [1,1,1,1]> (r1, w2)", BRANCH)
+    assert "If" in text
+    model = written(name, net(text, cam_weights()))
+    found = run(model, X[:1], [{1: 1}])["cam"]
+    expected = of_runs(name, net(SMALL, cam_weights()), X[:1], [(0, 1)])
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

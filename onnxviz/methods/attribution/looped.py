@@ -33,6 +33,16 @@ Array: TypeAlias = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
+class Site:
+    """Where maps are taken: a layer of a model, its scores' tensor, and the input that takes pictures."""
+
+    model: Model
+    layer: Layer
+    scores: str
+    where: PictureInput
+
+
+@dataclass(frozen=True)
 class Asked:
     """A model's tensors by name, its layer, and a question about its scores, while a graph is written.
 
@@ -71,13 +81,11 @@ class Asked:
         return self.score(op, given[self.scores])
 
 
-def ablation_cam(model: Model, layer: Layer, scores: str, keep: Sequence[str] = ()) -> Model:
+def ablation_cam(site: Site, keep: Sequence[str] = ()) -> Model:
     """Ablation-CAM (see `ablation.ablation_cam`): a turn of the loop for each channel.
 
     Args:
-        model: The model.
-        layer: Where the map is taken.
-        scores: The tensor of the scores.
+        site: Where the map is taken.
         keep: Tensors to output too, before the map.
 
     Raises:
@@ -85,7 +93,7 @@ def ablation_cam(model: Model, layer: Layer, scores: str, keep: Sequence[str] = 
     """
 
     def write(op: Ops, asked: Asked) -> ir.Value:
-        a, axis = asked.activation, layer.channel
+        a, axis = asked.activation, site.layer.channel
         assert axis is not None
         count = op.Gather(op.Shape(a), op.scalar(axis))
         numbers = _along(op, _range(op, count), axis, a)
@@ -96,23 +104,19 @@ def ablation_cam(model: Model, layer: Layer, scores: str, keep: Sequence[str] = 
 
         whole = asked.score(op, asked.scores)
         size = op.Abs(whole)
-        lost = op.Sub(whole, _loop(op, count, without))
+        lost = op.Sub(whole, loop(op, count, without))
         weights = op.Div(lost, op.Where(op.Equal(size, 0), 1, size))
         maps = asked.maps(op)
-        return weighted(op, _turned(op, weights, maps.dtype), maps)
+        return weighted(op, turned(op, weights, maps.dtype), maps)
 
-    return _looped(model, layer, scores, keep, write)
+    return looped(site, keep, write)
 
 
-def recipro_cam(
-    model: Model, layer: Layer, scores: str, keep: Sequence[str] = (), *, gaussian: bool = True
-) -> Model:
+def recipro_cam(site: Site, keep: Sequence[str] = (), *, gaussian: bool = True) -> Model:
     """ReciproCAM (see `recipro.recipro_cam`): a turn of the loop for each place.
 
     Args:
-        model: The model.
-        layer: Where the map is taken.
-        scores: The tensor of the scores.
+        site: Where the map is taken.
         keep: Tensors to output too, before the map.
         gaussian: Leave a 3 x 3 neighbourhood; else the one place.
 
@@ -120,10 +124,7 @@ def recipro_cam(
         DisconnectedError: The scores do not depend on the layer.
         ShapeError: The layer has three axes of places.
     """
-    if len(layer.grid) > 2:
-        raise ShapeError(
-            f"recipro-cam: layer {layer.name!r} has {len(layer.grid)} axes of places; choose 1 or 2"
-        )
+    layer = plane_of(site)
 
     def write(op: Ops, asked: Asked) -> ir.Value:
         a, kernel = asked.activation, op.constant((GAUSSIAN if gaussian else ALONE).astype(np.float32))
@@ -138,84 +139,32 @@ def recipro_cam(
                 for line, centre in ((rows, row), (columns, column))
             )
             kept = _laid_out(inside, down, across, a, layer)
-            return asked.again(inside, a, _blended(inside, a, asked.nothing, kept))
+            return asked.again(inside, a, blended(inside, a, asked.nothing, kept))
 
-        each = _loop(op, op.Mul(height, width), alone)
-        return _turned(op, each, each.dtype)
+        each = loop(op, op.Mul(height, width), alone)
+        return turned(op, each, each.dtype)
 
-    return _looped(model, layer, scores, keep, write)
+    return looped(site, keep, write)
 
 
-def score_cam(
-    model: Model,
-    layer: Layer,
-    scores: str,
-    where: PictureInput,
-    keep: Sequence[str] = (),
-    *,
-    base: Array | None = None,
-    channels: int | None = None,
-    steps: int = 1,
-) -> Model:
-    """Score-CAM (see `score_cams.score_cam`), Faster-Score-CAM and IS-CAM: a turn of the loop for each mask.
+def plane_of(site: Site) -> Layer:
+    """The layer, whose places are a plane.
 
-    Args:
-        model: The model.
-        layer: Where the map is taken.
-        scores: The tensor of the scores.
-        where: The input that takes pictures.
-        keep: Tensors to output too, before the map.
-        base: What a mask of 0 shows, [*input]; None: zeros.
-        channels: How many channels: those of the largest standard deviation; None: all.
-        steps: Masks for each channel, scaled by i / steps.
+    Raises:
+        ShapeError: They are not.
+    """
+    if len(site.layer.grid) > 2:
+        raise ShapeError(f"layer {site.layer.name!r} has three axes of places; choose one with one or two")
+    return site.layer
+
+
+def looped(site: Site, keep: Sequence[str], write: Callable[[Ops, Asked], ir.Value]) -> Model:
+    """The model whose output `cam` are the maps [N, Z] that `write` makes, over the layer's places.
 
     Raises:
         DisconnectedError: The scores do not depend on the layer.
-        ShapeError: The layer has three axes of places.
     """
-    if len(layer.grid) > 2:
-        raise ShapeError(
-            f"score-cam: layer {layer.name!r} has {len(layer.grid)} axes of places; choose 1 or 2"
-        )
-
-    places = (1, 2) if where.layout == "NHWC" else (2, 3)
-
-    def write(op: Ops, asked: Asked) -> ir.Value:
-        x, a = asked.values[where.name], asked.maps(op)
-        if channels is not None:
-            a = _most_varied(op, a, channels)
-        size = op.Gather(op.Shape(x), op.ints(*places))
-        count = op.Gather(op.Shape(a), op.scalar(1))
-
-        def seen(inside: Ops, turn: ir.Value) -> ir.Value:
-            channel = inside.Div(turn, op.scalar(steps))
-            step = inside.Mod(turn, op.scalar(steps))
-            plane = restored(inside, inside.Gather(a, channel, axis=1), asked.activation, layer)
-            share = inside.Div(inside.Cast(inside.Add(step, op.scalar(1)), to=a.dtype), steps)
-            mask = inside.Mul(_scaled(inside, _resized(inside, plane, size)), share)
-            over_channels = inside.Unsqueeze(mask, op.ints(3 if where.layout == "NHWC" else 1))
-            return asked.again(inside, x, _blended(inside, x, base, over_channels))
-
-        each = _loop(op, op.Mul(count, op.scalar(steps)), seen)
-        by_step = op.Reshape(each, op.Concat(op.Reshape(count, op.ints(1)), op.ints(steps, -1), axis=0))
-        told = _turned(op, op.ReduceMean(by_step, op.ints(1), keepdims=0), a.dtype)
-        varied = op.Greater(
-            op.ReduceMax(a, op.ints(-1), keepdims=0), op.ReduceMin(a, op.ints(-1), keepdims=0)
-        )
-        weights = op.Softmax(op.Where(varied, told, -np.inf), axis=1)
-        return weighted(op, op.Where(varied, weights, 0), a)
-
-    return _looped(model, layer, scores, keep, write)
-
-
-def _looped(
-    model: Model,
-    layer: Layer,
-    scores: str,
-    keep: Sequence[str],
-    write: Callable[[Ops, Asked], ir.Value],
-) -> Model:
-    """The model whose output `cam` are the maps [N, Z] that `write` makes, over the layer's places."""
+    model, layer, scores = site.model, site.layer, site.scores
     if model.tensor(scores) not in dependents(model.ir_model.graph, [model.tensor(layer.tensor)]):
         raise DisconnectedError(f"{scores!r} does not depend on {layer.tensor!r}")
     name = fresh_name(f"{scores}_weights", model.tensors)
@@ -233,7 +182,7 @@ def _looped(
     return made
 
 
-def _loop(op: Ops, count: ir.Value, body: Callable[[Ops, ir.Value], ir.Value]) -> ir.Value:
+def loop(op: Ops, count: ir.Value, body: Callable[[Ops, ir.Value], ir.Value]) -> ir.Value:
     """What `body` answers, [N], for each number below `count`: [count, N]."""
     number = ir.Value(name=f"{op.prefix}turn", type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape([]))
     go_on = ir.Value(name=f"{op.prefix}go_on", type=ir.TensorType(ir.DataType.BOOL), shape=ir.Shape([]))
@@ -263,7 +212,7 @@ def _nothing(activation: ir.Value) -> Array:
     return zero.reshape(-1, *[1] * (rank_of(activation) - 2)) if zero.size > 1 else zero.reshape(())
 
 
-def _blended(op: Ops, value: ir.Value, base: Array | None, mask: ir.Value) -> ir.Value:
+def blended(op: Ops, value: ir.Value, base: Array | None, mask: ir.Value) -> ir.Value:
     """`value` where the mask is 1 and `base` (None: zeros) where it is 0, in the value's own type."""
     exact = at_least_single(op, value)
     kind, own = exact.dtype, value.dtype
@@ -314,32 +263,6 @@ def _range(op: Ops, count: ir.Value) -> ir.Value:
     return op.Range(op.scalar(0), count, op.scalar(1))
 
 
-def _turned(op: Ops, table: ir.Value, kind: ir.DataType | None) -> ir.Value:
+def turned(op: Ops, table: ir.Value, kind: ir.DataType | None) -> ir.Value:
     """A table [K, N] as [N, K], in another type."""
     return op.Cast(op.Transpose(table, perm=[1, 0]), to=kind)
-
-
-def _resized(op: Ops, plane: ir.Value, size: ir.Value) -> ir.Value:
-    """Maps [N, h, w] at another size: bilinear with half-pixel centres."""
-    wide = op.Unsqueeze(plane, op.ints(1))
-    sizes = op.Concat(op.Shape(wide, start=0, end=2), size, axis=0)
-    half_pixel = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
-    return op.Squeeze(op.Resize(wide, None, None, sizes, **half_pixel), op.ints(1))
-
-
-def _scaled(op: Ops, plane: ir.Value) -> ir.Value:
-    """Each of the maps [N, H, W] scaled to [0, 1]; one that is the same everywhere becomes zeros."""
-    low, high = (reduce(plane, op.ints(1, 2), keepdims=1) for reduce in (op.ReduceMin, op.ReduceMax))
-    span = op.Sub(high, low)
-    return op.Div(op.Sub(plane, low), op.Where(op.Equal(span, 0), 1, span))
-
-
-def _most_varied(op: Ops, a: ir.Value, most: int) -> ir.Value:
-    """Of the maps [N, C, Z] those that vary most over their places: [N, most, Z]."""
-    centred = op.Sub(a, op.ReduceMean(a, op.ints(-1), keepdims=1))
-    spread = op.ReduceSum(op.Mul(centred, centred), op.ints(-1), keepdims=0)
-    count = op.Min(op.Shape(a, start=1, end=2), op.ints(most))
-    _, order = op.emit("TopK", [spread, count], {"axis": 1}, 2)
-    order.type = ir.TensorType(ir.DataType.INT64)
-    places = op.Concat(op.Shape(order), op.Shape(a, start=2), axis=0)
-    return op.GatherElements(a, op.Expand(op.Unsqueeze(order, op.ints(2)), places), axis=1)

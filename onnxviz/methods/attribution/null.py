@@ -3,8 +3,16 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
 
+from onnxviz.errors import ShapeError
 from onnxviz.graph.layers import Layer
+from onnxviz.graph.model import Model
+from onnxviz.graph.ops import Ops
+from onnxviz.methods.attribution.cams import activation_cam
+from onnxviz.methods.attribution.fragments import weighted
+from onnxviz.methods.attribution.looped import Site
 from onnxviz.methods.attribution.method import Array, Maps, Method
 from onnxviz.methods.attribution.question import Question
 from onnxviz.methods.attribution.shared import by_picture, layer_maps
@@ -19,9 +27,37 @@ def random_cam(question: Question, layers: Sequence[Layer]) -> Maps:
     found: dict[int, Array] = {}
     for numbers in by_picture(question):
         maps = layer_maps(question, layer, numbers[0])
-        weights = np.random.default_rng(question.seed).uniform(-1, 1, len(maps))
+        weights = _drawn(question.seed, len(maps))
         found |= dict.fromkeys(numbers, np.tensordot(weights, maps, axes=1))
     return Maps([found[number] for number in range(len(question))])
+
+
+def random_model(site: Site, keep: Sequence[str] = (), *, seed: int = 0) -> Model:
+    """The control as one graph, which asks for no target (see `random_cam`).
+
+    Args:
+        site: Where the map is taken.
+        keep: Tensors to output too, before the map.
+        seed: Of the weights, which the model holds.
+
+    Raises:
+        ShapeError: The number of the layer's channels is not known.
+    """
+    layer = site.layer
+    if layer.channels is None:
+        raise ShapeError(
+            f"random: the number of channels of layer {layer.name!r} is not known; choose another"
+        )
+    weights = _drawn(seed, layer.channels)[None]
+
+    def fragment(op: Ops, a: ir.Value, _g: ir.Value | None = None) -> ir.Value:
+        return weighted(op, op.Cast(op.constant(weights), to=a.dtype), a)
+
+    return activation_cam(site.model, layer, fragment, keep)
+
+
+def _drawn(seed: int, channels: int) -> npt.NDArray[np.float64]:
+    return np.random.default_rng(seed).uniform(-1, 1, channels)
 
 
 CONTROLS = (

@@ -51,7 +51,7 @@ def faster_score_cam(
         channels: How many: those of the largest standard deviation over the places.
         baseline: See `score_cam`.
     """
-    return _score_weighted(question, layers, baseline, _mask(question), most=channels)
+    return _score_weighted(question, layers, baseline, _mask(question), most=counted(channels))
 
 
 def ss_cam(
@@ -75,11 +75,10 @@ def ss_cam(
     clean = _mask(question)
 
     def noisy(plane: Array, channel: int, turn: int) -> npt.NDArray[np.floating]:
-        # A stream of its own for each mask: it does not depend on which masks are made together.
-        noise = np.random.default_rng([question.seed, channel, turn]).standard_normal(plane.shape)
+        noise = noise_of(question.seed, channel, turn, plane.shape)
         return clean(plane + level * np.ptp(plane) * noise, channel, turn)
 
-    return _score_weighted(question, layers, baseline, noisy, samples)
+    return _score_weighted(question, layers, baseline, noisy, counted(samples))
 
 
 def is_cam(
@@ -100,13 +99,34 @@ def is_cam(
             which ends far above 1.
         baseline: See `score_cam`.
     """
-    whole = _mask(question)
+    whole, shares = _mask(question), shares_of(counted(steps), cumulative)
 
     def scaled(plane: Array, channel: int, turn: int) -> npt.NDArray[np.floating]:
-        share = (turn + 1) * ((turn + 2) / 2 if cumulative else 1) / steps
-        return share * whole(plane, channel, turn)
+        return np.asarray(shares[turn] * whole(plane, channel, turn))
 
     return _score_weighted(question, layers, baseline, scaled, steps)
+
+
+def counted(number: int) -> int:
+    """A count that a user gave.
+
+    Raises:
+        SelectorError: It is below 1.
+    """
+    if number < 1:
+        raise SelectorError(f"channels, samples and steps are counts, and {number} is none; give 1 or more")
+    return number
+
+
+def noise_of(seed: int, channel: int, turn: int, shape: Sequence[int]) -> npt.NDArray[np.float64]:
+    """Standard normal noise for one mask, whichever others are made beside it."""
+    return np.random.default_rng([seed, channel, turn]).standard_normal(tuple(shape))
+
+
+def shares_of(steps: int, cumulative: bool) -> npt.NDArray[np.float64]:
+    """What IS-CAM multiplies a mask by at each step: i / N, or the sum of these up to i."""
+    shares = np.arange(1, steps + 1) / steps
+    return np.asarray(np.cumsum(shares) if cumulative else shares)
 
 
 def _score_weighted(
@@ -120,14 +140,9 @@ def _score_weighted(
     """sum_k w_k A_k with w the softmax over the channels of their mean score over `turns` masks each.
 
     `most` keeps those channels that vary most.
-
-    Raises:
-        SelectorError: A count is below 1.
     """
     from scipy.special import softmax
 
-    if min(turns, 1 if most is None else most) < 1:
-        raise SelectorError("channels, samples and steps are counts; give 1 or more")
     [layer] = layers
     raw: dict[int, Array] = {}
     for numbers in track(by_picture(question), f"masks from {layer.name}"):
