@@ -14,11 +14,11 @@ from onnxviz.errors import DisconnectedError, SelectorError, ShapeError
 from onnxviz.graph.layers import Layer
 from onnxviz.graph.selectors import select_one
 from onnxviz.methods.attribution.baselines import baseline
-from onnxviz.methods.attribution.graphs import GRAPHS
-from onnxviz.methods.attribution.looped import Site
+from onnxviz.methods.attribution.method import MAP
 from onnxviz.methods.attribution.pose import pose
-from onnxviz.methods.attribution.question import Bench
+from onnxviz.methods.attribution.question import Bench, Subject
 from onnxviz.methods.query import ask
+from onnxviz.methods.scores import find_scores
 
 SETTINGS = {
     "ablation-cam": {},
@@ -34,12 +34,11 @@ SETTINGS = {
 
 
 def written(name, model, layer="r1", keep=(), **settings):
-    """The model of a method's maps at a layer, and what its settings are."""
+    """A method's graph at a layer, and with other settings than its own."""
     model = load(model)
-    shape = [size if isinstance(size, int) else 8 for size in model.inputs[0].shape]
-    where = ask(model, np.zeros(shape, np.float32)).where
-    site = Site(model, layer if isinstance(layer, Layer) else select_one(model, layer), "logits", where)
-    return GRAPHS[name.partition(",")[0]](site, keep, **{**SETTINGS[name], **settings})
+    subject = Subject(model, find_scores(model), "x", Bench("cpu"), keep)
+    layer = layer if isinstance(layer, Layer) else select_one(model, layer)
+    return METHODS[name.partition(",")[0]].graph(subject, [layer], **{**SETTINGS[name], **settings})
 
 
 def of_runs(name, model, x=X, pairs=PAIRS):
@@ -66,7 +65,10 @@ def run(model, x, weights, batch=1):
 
 
 def _target(model, table):
-    return {} if model.cotangent is None else {model.cotangent: table}
+    if model.cotangent is None:
+        return {}
+    [given] = [value for value in model.inputs if value.name == model.cotangent]
+    return {model.cotangent: table.astype(given.dtype)}
 
 
 @pytest.mark.parametrize("which", NETS)
@@ -75,8 +77,8 @@ def test_one_graph_gives_the_maps_of_many_runs(name, which):
     build, x = NETS[which]
     batch = 2 if "of 2" in which else 1 if "of 1" in which else 4
     model = written(name, build())
-    assert [value.name for value in model.outputs] == ["cam"]
-    found = run(model, x[[picture for picture, _ in PAIRS]], WEIGHTS, batch)["cam"]
+    assert [value.name for value in model.outputs] == [MAP]
+    found = run(model, x[[picture for picture, _ in PAIRS]], WEIGHTS, batch)[MAP]
     # A mask that rounds otherwise may move an 8-bit number by one.
     close = 0.02 if which.startswith("Q") and name.startswith(MASKED) else 1e-5
     for one, other in zip(found, of_runs(name, build(), x), strict=True):
@@ -86,16 +88,16 @@ def test_one_graph_gives_the_maps_of_many_runs(name, which):
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_model_s_own_answers_may_be_kept(name):
     model = net(SMALL, cam_weights())
-    found = run(written(name, model, keep=["logits"]), X, [{1: 1}] * 3, 3)
-    assert list(found) == ["logits", "cam"]
-    assert found["cam"].shape == (3, 4, 5)
+    found = run(written(name, model, keep=("logits",)), X, [{1: 1}] * 3, 3)
+    assert list(found) == ["logits", MAP]
+    assert found[MAP].shape == (3, 4, 5)
     np.testing.assert_allclose(found["logits"], run_plainly(model, {"x": X})["logits"], rtol=1e-5, atol=1e-6)
 
 
 def test_a_question_feeds_it_the_weights_of_its_targets():
     model = net(SMALL, cam_weights())
     question = pose(ask(load(model), X), PAIRS, Bench("cpu")).question
-    found = question.run(written("ablation-cam", question.model))["cam"]
+    found = question.run(written("ablation-cam", question.model))[MAP]
     np.testing.assert_allclose(found, of_runs("ablation-cam", model), rtol=1e-5, atol=1e-6)
 
 
@@ -104,7 +106,7 @@ def test_masks_may_blend_towards_a_colour():
     question = pose(ask(model, X, preprocess="imagenet"), PAIRS, Bench("cpu")).question
     base = baseline(question, 0, "#336699")
     assert np.ptp(base)
-    found = question.run(written("score-cam", model, base=base))["cam"]
+    found = question.run(written("score-cam", model, base=base))[MAP]
     expected = METHODS["score-cam"](question, [select_one(model, "r1")], {"baseline": "#336699"}).raw
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
@@ -117,10 +119,10 @@ def test_channels_that_are_the_same_everywhere_get_no_weight(name):
     own = {"channels": 5} if name == "faster-score-cam" else {}
     model = net(SMALL, weights)
     expected = maps(model, X, name, "r1", [(0, 1)], **own)
-    found = run(written(name, model, **own), X[:1], [{1: 1}])["cam"]
+    found = run(written(name, model, **own), X[:1], [{1: 1}])[MAP]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     weights["w1"][:] = 0
-    assert not run(written(name, net(SMALL, weights)), X[:1], [{1: 1}])["cam"].any()
+    assert not run(written(name, net(SMALL, weights)), X[:1], [{1: 1}])[MAP].any()
 
 
 TOKENS = """(float[N,3,8,10] x) => (float[N,4] logits) {
@@ -151,7 +153,7 @@ def test_tokens_lie_on_the_grid_that_they_were_cut_from(name):
     layer = replace(select_one(model, "r1"), grid=(1,), channel=2, tokens=(1, 4, 5))
     question = pose(ask(model, X), PAIRS, Bench("cpu")).question
     expected = METHODS[name.partition(",")[0]](question, [layer], SETTINGS[name]).raw
-    found = question.run(written(name, model, layer))["cam"]
+    found = question.run(written(name, model, layer))[MAP]
     assert found.shape == (4, 4, 5)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
@@ -164,7 +166,7 @@ def test_a_half_precision_model_gives_nearly_the_same_map(name):
     assert model.outputs[0].dtype == "float32"
     question = pose(ask(half, X), PAIRS, Bench("cpu")).question
     expected = of_runs(name, net(SMALL, cam_weights()))
-    for one, other in zip(question.run(model)["cam"], expected, strict=True):
+    for one, other in zip(question.run(model)[MAP], expected, strict=True):
         np.testing.assert_allclose(one, other, atol=0.02 * np.abs(other).max())
 
 
@@ -186,7 +188,7 @@ def test_sizes_may_be_open(name):
     for height, width in ((8, 10), (12, 6)):
         x = noise(2, 3, height, width)
         expected = of_runs(name, net(OPEN, cam_weights()), x, [(0, 1), (1, 2)])
-        found = run(model, x, [{1: 1}, {2: 1}], 2)["cam"]
+        found = run(model, x, [{1: 1}, {2: 1}], 2)[MAP]
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -205,7 +207,17 @@ def test_counts_below_one_are_refused(name, settings):
 
 
 def test_every_method_that_takes_no_gradient_can_be_written():
-    assert set(GRAPHS) == set(METHODS) == {name.partition(",")[0] for name in SETTINGS}
+    assert all(method.graph is not None for method in METHODS.values())
+    assert set(METHODS) == {name.partition(",")[0] for name in SETTINGS}
+
+
+@pytest.mark.parametrize("name", ["ablation-cam", "recipro-cam"])
+def test_a_target_that_the_layer_does_not_move_has_a_map_of_zeros(name):
+    weights = cam_weights()
+    weights["w3"][1] = 0
+    [found] = maps(net(SMALL, weights), X, name, "r1", [(0, 1)])
+    assert not found.any()
+    assert not run(written(name, net(SMALL, weights)), X[:1], [{1: 1}])[MAP].any()
 
 
 BRANCH = """
@@ -224,6 +236,6 @@ def test_graphs_nested_behind_the_layer_are_written_once_more(name):
     text = SMALL.replace("c2 = Conv <pads = [1,1,1,1]> (r1, w2)", BRANCH)
     assert "If" in text
     model = written(name, net(text, cam_weights()))
-    found = run(model, X[:1], [{1: 1}])["cam"]
+    found = run(model, X[:1], [{1: 1}])[MAP]
     expected = of_runs(name, net(SMALL, cam_weights()), X[:1], [(0, 1)])
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

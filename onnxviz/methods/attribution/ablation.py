@@ -3,10 +3,15 @@
 from collections.abc import Sequence
 
 import numpy as np
+import onnx_ir as ir
 
 from onnxviz.graph.layers import Layer
+from onnxviz.graph.model import Model
+from onnxviz.graph.ops import Ops
+from onnxviz.methods.attribution.fragments import weighted
+from onnxviz.methods.attribution.looped import Asked, along, counting, loop, looped, turned
 from onnxviz.methods.attribution.method import Array, Maps, Method
-from onnxviz.methods.attribution.question import Question
+from onnxviz.methods.attribution.question import Question, Subject
 from onnxviz.methods.attribution.shared import by_picture, maps_of, nothing, scores_of
 from onnxviz.methods.attribution.tail import tail_of
 from onnxviz.runtime.batching import batches
@@ -33,6 +38,34 @@ def ablation_cam(question: Question, layers: Sequence[Layer]) -> Maps:
     return Maps([raw[number] for number in range(len(question))])
 
 
+def ablation_graph(subject: Subject, layers: Sequence[Layer]) -> Model:
+    """Ablation-CAM as one graph: a turn of a loop for each channel.
+
+    Raises:
+        DisconnectedError: The scores do not depend on the layer.
+    """
+    [layer] = layers
+
+    def write(op: Ops, asked: Asked) -> ir.Value:
+        a, axis = asked.activation, layer.channel
+        assert axis is not None
+        count = op.Gather(op.Shape(a), op.scalar(axis))
+        numbers = along(op, counting(op, count), axis, a)
+
+        def without(inside: Ops, channel: ir.Value) -> ir.Value:
+            kept = inside.Where(inside.Equal(numbers, channel), asked.nothing, a)
+            return asked.again(inside, a, kept)
+
+        whole = asked.score(op, asked.scores)
+        size = op.Abs(whole)
+        lost = op.Sub(whole, loop(op, count, without))
+        weights = op.Div(lost, op.Where(op.Equal(size, 0), 1, size))
+        maps = asked.maps(op)
+        return weighted(op, turned(op, weights, maps.dtype), maps)
+
+    return looped(subject, layer, "ablation", write)
+
+
 def _ablated(question: Question, layer: Layer, numbers: Sequence[int]) -> tuple[Array, Array, Array]:
     """One picture's maps [C, h, w], its targets' scores [T, 1], and those without each channel [T, C]."""
     assert layer.channel is not None
@@ -56,6 +89,7 @@ ABLATIONS = (
         "sum_k w_k A_k with w_k = (S - S without channel k) / |S|",
         "1 F + what follows the layer, C times",
         "Desai & Ramaswamy 2020, WACV",
-        caveat="the paper divides by S, which turns the map over where the score is negative",
+        caveat="divided by |S|: by S, as in the paper, it would turn over where the score is negative",
+        graph=ablation_graph,
     ),
 )

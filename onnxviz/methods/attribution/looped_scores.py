@@ -1,6 +1,6 @@
 """Score-CAM and its kin, each as one graph: a loop whose body is the model once more, behind a mask."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -13,50 +13,52 @@ from onnxviz.graph.feature_maps import restored
 from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import Model
 from onnxviz.graph.ops import Ops
+from onnxviz.graph.resample import resized
 from onnxviz.methods.attribution.fragments import weighted
-from onnxviz.methods.attribution.looped import Asked, Site, blended, loop, looped, plane_of, turned
-from onnxviz.methods.attribution.score_cams import counted, noise_of, shares_of
+from onnxviz.methods.attribution.looped import Asked, blended, loop, looped, plane_of, turned
+from onnxviz.methods.attribution.masks import counted, noise_of, shares_of
+from onnxviz.methods.attribution.question import Subject
 
 Array: TypeAlias = npt.NDArray[Any]
 
 
-def score_cam(site: Site, keep: Sequence[str] = (), *, base: Array | None = None) -> Model:
-    """Score-CAM (see `score_cams.score_cam`).
+def score_graph(subject: Subject, layers: Sequence[Layer], *, base: Array | None = None) -> Model:
+    """Score-CAM as one graph: a turn of a loop for each mask.
 
     Args:
-        site: Where the map is taken.
-        keep: Tensors to output too, before the map.
+        subject: The model.
+        layers: The layer.
         base: What a mask of 0 shows, [*input]; None: zeros.
 
     Raises:
         DisconnectedError: The scores do not depend on the layer.
         ShapeError: The layer has three axes of places.
     """
-    return _score_weighted(site, keep, base)
+    return _score_weighted(subject, layers, base)
 
 
-def faster_score_cam(
-    site: Site, keep: Sequence[str] = (), *, channels: int = 10, base: Array | None = None
+def faster_graph(
+    subject: Subject, layers: Sequence[Layer], *, channels: int = 10, base: Array | None = None
 ) -> Model:
-    """Faster-Score-CAM (see `score_cams.faster_score_cam`); for the rest see `score_cam`."""
-    return _score_weighted(site, keep, base, most=counted(channels))
+    """Faster-Score-CAM as one graph; for the rest see `score_graph`."""
+    return _score_weighted(subject, layers, base, most=counted(channels))
 
 
-def ss_cam(
-    site: Site,
-    keep: Sequence[str] = (),
+def ss_graph(
+    subject: Subject,
+    layers: Sequence[Layer],
     *,
     samples: int = 35,
     level: float = 0.15,
     seed: int = 0,
     base: Array | None = None,
 ) -> Model:
-    """SS-CAM (see `score_cams.ss_cam`), its noise held in the model; for the rest see `score_cam`.
+    """SS-CAM as one graph, which holds its noise; for the rest see `score_graph`.
 
     Raises:
         ShapeError: The size of the layer's output is not known, so there is no noise of that size.
     """
-    layer = plane_of(site)
+    layer = plane_of(layers[0])
     channels, shape = layer.channels, _grid_of(layer)
     if channels is None or shape is None:
         raise ShapeError(
@@ -68,21 +70,20 @@ def ss_cam(
         for channel in range(channels)
         for turn in range(counted(samples))
     ]
-    return _score_weighted(site, keep, base, turns=_Turns(samples, noise=level * np.stack(noise)))
+    return _score_weighted(subject, layers, base, turns=_Turns(samples, noise=level * np.stack(noise)))
 
 
-def is_cam(
-    site: Site,
-    keep: Sequence[str] = (),
+def is_graph(
+    subject: Subject,
+    layers: Sequence[Layer],
     *,
     steps: int = 10,
     cumulative: bool = False,
     base: Array | None = None,
 ) -> Model:
-    """IS-CAM (see `score_cams.is_cam`); for the rest see `score_cam`."""
-    return _score_weighted(
-        site, keep, base, turns=_Turns(steps, shares=shares_of(counted(steps), cumulative))
-    )
+    """IS-CAM as one graph; for the rest see `score_graph`."""
+    shares = shares_of(counted(steps), cumulative)
+    return _score_weighted(subject, layers, base, turns=_Turns(steps, shares=shares))
 
 
 @dataclass(frozen=True)
@@ -96,27 +97,33 @@ class _Turns:
     noise: Array | None = None
     shares: Array | None = None
 
+    @property
+    def key(self) -> Hashable:
+        """What tells these turns from others."""
+        arrays = (self.noise, self.shares)
+        return (self.count, *(None if array is None else array.tobytes() for array in arrays))
+
 
 _ONE = _Turns()
 
 
 def _score_weighted(
-    site: Site,
-    keep: Sequence[str],
+    subject: Subject,
+    layers: Sequence[Layer],
     base: Array | None,
     most: int | None = None,
     turns: _Turns = _ONE,
 ) -> Model:
     """sum_k w_k A_k with w the softmax over the channels of their mean score over several masks each."""
-    layer, where = plane_of(site), site.where
-    places, over = ((1, 2), 3) if where.layout == "NHWC" else ((2, 3), 1)
+    layer = plane_of(layers[0])
+    rows, over = subject.rows, 3 if subject.rows == 1 else 1
 
     def write(op: Ops, asked: Asked) -> ir.Value:
-        x, a = asked.values[where.name], asked.maps(op)
+        x, a = asked.values[subject.input], asked.maps(op)
         if most is not None:
             a = _most_varied(op, a, most)
         span = op.Sub(op.ReduceMax(a, op.ints(-1), keepdims=1), op.ReduceMin(a, op.ints(-1), keepdims=1))
-        size = op.Gather(op.Shape(x), op.ints(*places))
+        height, width = (op.Squeeze(op.shape(x, axis, axis + 1)) for axis in (rows, rows + 1))
         count = op.Gather(op.Shape(a), op.scalar(1))
 
         def seen(inside: Ops, turn: ir.Value) -> ir.Value:
@@ -125,8 +132,8 @@ def _score_weighted(
             if turns.noise is not None:
                 noise = inside.Gather(_numbers(inside, turns.noise, a), turn)
                 plane = inside.Add(plane, inside.Mul(inside.Gather(span, channel, axis=1), noise))
-            wide = _resized(inside, restored(inside, plane, asked.activation, layer), size)
-            mask = _scaled(inside, wide)
+            coarse = restored(inside, plane, asked.activation, layer)
+            mask = _scaled(inside, resized(inside, coarse, height, width))
             if turns.shares is not None:
                 step = inside.Mod(turn, op.scalar(turns.count))
                 mask = inside.Mul(mask, inside.Gather(_numbers(inside, turns.shares, a), step))
@@ -139,7 +146,7 @@ def _score_weighted(
         weights = op.Softmax(op.Where(varied, told, -np.inf), axis=1)
         return weighted(op, op.Where(varied, weights, 0), a)
 
-    return looped(site, keep, write)
+    return looped(subject, layer, ("score", most, turns.key, None if base is None else base.tobytes()), write)
 
 
 def _grid_of(layer: Layer) -> tuple[int, ...] | None:
@@ -155,14 +162,6 @@ def _numbers(op: Ops, array: Array, like: ir.Value) -> ir.Value:
     """A constant of another value's type."""
     assert like.dtype is not None
     return op.constant(array.astype(like.dtype.numpy()))
-
-
-def _resized(op: Ops, plane: ir.Value, size: ir.Value) -> ir.Value:
-    """Maps [N, h, w] at another size: bilinear with half-pixel centres."""
-    wide = op.Unsqueeze(plane, op.ints(1))
-    sizes = op.Concat(op.Shape(wide, start=0, end=2), size, axis=0)
-    half_pixel = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
-    return op.Squeeze(op.Resize(wide, None, None, sizes, **half_pixel), op.ints(1))
 
 
 def _scaled(op: Ops, plane: ir.Value) -> ir.Value:

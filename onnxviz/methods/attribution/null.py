@@ -10,11 +10,10 @@ from onnxviz.errors import ShapeError
 from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import Model
 from onnxviz.graph.ops import Ops
-from onnxviz.methods.attribution.cams import activation_cam
+from onnxviz.methods.attribution.cams import activation_graph
 from onnxviz.methods.attribution.fragments import weighted
-from onnxviz.methods.attribution.looped import Site
 from onnxviz.methods.attribution.method import Array, Maps, Method
-from onnxviz.methods.attribution.question import Question
+from onnxviz.methods.attribution.question import Question, Subject
 from onnxviz.methods.attribution.shared import by_picture, layer_maps
 
 
@@ -32,28 +31,23 @@ def random_cam(question: Question, layers: Sequence[Layer]) -> Maps:
     return Maps([found[number] for number in range(len(question))])
 
 
-def random_model(site: Site, keep: Sequence[str] = (), *, seed: int = 0) -> Model:
-    """The control as one graph, which asks for no target (see `random_cam`).
-
-    Args:
-        site: Where the map is taken.
-        keep: Tensors to output too, before the map.
-        seed: Of the weights, which the model holds.
+def random_graph(subject: Subject, layers: Sequence[Layer], *, seed: int = 0) -> Model:
+    """The control as one graph, which holds its weights.
 
     Raises:
         ShapeError: The number of the layer's channels is not known.
     """
-    layer = site.layer
+    [layer] = layers
     if layer.channels is None:
         raise ShapeError(
             f"random: the number of channels of layer {layer.name!r} is not known; choose another"
         )
     weights = _drawn(seed, layer.channels)[None]
 
-    def fragment(op: Ops, a: ir.Value, _g: ir.Value | None = None) -> ir.Value:
+    def fragment(op: Ops, a: ir.Value) -> ir.Value:
         return weighted(op, op.Cast(op.constant(weights), to=a.dtype), a)
 
-    return activation_cam(site.model, layer, fragment, keep)
+    return activation_graph(fragment)(subject, layers)
 
 
 def _drawn(seed: int, channels: int) -> npt.NDArray[np.float64]:
@@ -69,5 +63,6 @@ CONTROLS = (
         "the trunk once",
         "pytorch-grad-cam, RandomCAM",
         caveat="a control that knows no target: a method that looks like it shows the layer, not the answer",
+        graph=random_graph,
     ),
 )

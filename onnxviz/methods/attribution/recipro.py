@@ -4,30 +4,44 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import onnx_ir as ir
 
 from onnxviz.graph.feature_maps import as_maps, spread
 from onnxviz.graph.layers import Layer
+from onnxviz.graph.model import Model
+from onnxviz.graph.ops import Ops
 from onnxviz.methods.attribution.baselines import blend
+from onnxviz.methods.attribution.looped import (
+    Asked,
+    along,
+    blended,
+    counting,
+    loop,
+    looped,
+    plane_of,
+    turned,
+)
 from onnxviz.methods.attribution.method import Array, Maps, Method
-from onnxviz.methods.attribution.question import Question
+from onnxviz.methods.attribution.question import Question, Subject
 from onnxviz.methods.attribution.shared import by_picture, nothing, scores_of
 from onnxviz.methods.attribution.tail import tail_of
 from onnxviz.runtime.batching import batches
 from onnxviz.runtime.progress import track
 
 # By the distance from the centre, 0, 1 or more, along one axis.
-GAUSSIAN, ALONE = np.array([1 / 2, 1 / 4, 0]), np.array([1.0, 0, 0])
+_GAUSSIAN, _ALONE = np.array([1 / 2, 1 / 4, 0]), np.array([1.0, 0, 0])
 
 _FEW = 8
 """A map of fewer values than this is coarse."""
 
 
 def recipro_cam(question: Question, layers: Sequence[Layer], *, gaussian: bool = True) -> Maps:
-    """M_ij = S of the layer's activation with only the place (i, j) left (Byun & Lee 2022).
+    """M_ij = S_ij - min S, S_ij the score with only the place (i, j) of the layer left (Byun & Lee 2022).
 
     Only what follows the layer is run, once for each place. What goes round the layer (a skip connection) and
-    tokens without a place keep their values. The paper scales the map to [0, 1], which belongs to the
-    picture; it takes class probabilities, here S is the score itself.
+    tokens without a place keep their values. A score has no zero of its own: the paper scales the map from
+    its lowest value to its highest, of which the picture does the second half. It takes class probabilities;
+    here S is the score before any softmax.
 
     Args:
         question: What is asked.
@@ -47,9 +61,41 @@ def recipro_cam(question: Question, layers: Sequence[Layer], *, gaussian: bool =
             copies = _kept(tail.activation, absent, spread(kept, layer, tail.activation))
             scores.append(scores_of(question, numbers, tail.rows(copies)))
         maps = np.concatenate(scores, axis=1).reshape(-1, height, width)
+        maps -= maps.min(axis=(1, 2), keepdims=True)
         raw |= zip(numbers, maps, strict=True)
     found = [raw[number] for number in range(len(question))]
     return Maps(found, notes=_coarse(found))
+
+
+def recipro_graph(subject: Subject, layers: Sequence[Layer], *, gaussian: bool = True) -> Model:
+    """ReciproCAM as one graph: a turn of a loop for each place.
+
+    Raises:
+        DisconnectedError: The scores do not depend on the layer.
+        ShapeError: The layer has three axes of places.
+    """
+    layer = plane_of(layers[0])
+
+    def write(op: Ops, asked: Asked) -> ir.Value:
+        a, kernel = asked.activation, op.constant((_GAUSSIAN if gaussian else _ALONE).astype(np.float32))
+        height, width = _grid(op, a, layer)
+        rows, columns = counting(op, height), counting(op, width)
+
+        def alone(inside: Ops, place: ir.Value) -> ir.Value:
+            row = inside.Div(place, width)
+            column = inside.Sub(place, inside.Mul(row, width))
+            down, across = (
+                inside.Gather(kernel, inside.Min(inside.Abs(inside.Sub(line, centre)), op.scalar(2)))
+                for line, centre in ((rows, row), (columns, column))
+            )
+            kept = _laid_out(inside, down, across, a, layer)
+            return asked.again(inside, a, blended(inside, a, asked.nothing, kept))
+
+        each = loop(op, op.Mul(height, width), alone)
+        scores = turned(op, each, each.dtype)
+        return op.Sub(scores, op.ReduceMin(scores, op.ints(1), keepdims=1))
+
+    return looped(subject, layer, ("recipro", gaussian), write)
 
 
 def _kept(activation: Array, absent: Array, mask: Array) -> Array:
@@ -73,7 +119,7 @@ def _coarse(found: Sequence[Array]) -> tuple[str, ...]:
 
 def _neighbourhoods(places: range, height: int, width: int, gaussian: bool) -> npt.NDArray[np.float64]:
     """What is left for each place, counted row by row: weights [K, height, width]."""
-    kernel = GAUSSIAN if gaussian else ALONE
+    kernel = _GAUSSIAN if gaussian else _ALONE
     rows, columns = np.divmod(np.array(places), width)
     down, across = (
         kernel[np.minimum(np.abs(centres[:, None] - np.arange(size)), 2)]
@@ -82,13 +128,38 @@ def _neighbourhoods(places: range, height: int, width: int, gaussian: bool) -> n
     return np.asarray(down[:, :, None] * across[:, None, :])
 
 
+def _grid(op: Ops, value: ir.Value, layer: Layer) -> tuple[ir.Value, ir.Value]:
+    """The height and width of a layer's maps, as int64 of rank 0; one axis of places is a row."""
+    if layer.tokens is not None:
+        _, height, width = layer.tokens
+        return op.scalar(height), op.scalar(width)
+    *rows, columns = (op.Gather(op.Shape(value), op.scalar(axis)) for axis in layer.grid)
+    return (rows[0] if rows else op.scalar(1)), columns
+
+
+def _laid_out(op: Ops, down: ir.Value, across: ir.Value, value: ir.Value, layer: Layer) -> ir.Value:
+    """The products of `down` [h] and `across` [w] over a value's places; 1 at tokens without a place."""
+    if layer.tokens is None:
+        *row, column = layer.grid
+        first = along(op, down, row[0], value) if row else down
+        return op.Mul(first, along(op, across, column, value))
+    before, height, width = layer.tokens
+    over = op.Reshape(op.Mul(op.Unsqueeze(down, op.ints(1)), across), op.ints(-1))
+    [axis] = layer.grid
+    after = op.Sub(op.Gather(op.Shape(value), op.ints(axis)), op.ints(before + height * width))
+    ends = (op.full(size, 1, ir.DataType.FLOAT) for size in (op.ints(before), after))
+    first, last = ends
+    return along(op, op.Concat(first, over, last, axis=0), axis, value)
+
+
 RECIPROCALS = (
     Method(
         "recipro-cam",
         recipro_cam,
         "layer",
-        "M_ij = the score when of the layer only the place (i, j) and its neighbours are left",
+        "M_ij = the score with only the place (i, j) of the layer left, and its neighbours; less the lowest",
         "the trunk once + what follows the layer, h w times",
         "Byun & Lee 2022, arXiv:2209.14074",
+        graph=recipro_graph,
     ),
 )

@@ -7,10 +7,11 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from onnxviz.errors import SelectorError
 from onnxviz.graph.layers import Layer
 from onnxviz.methods.attribution.baselines import baseline as baseline_of
 from onnxviz.methods.attribution.baselines import blend
+from onnxviz.methods.attribution.looped_scores import faster_graph, is_graph, score_graph, ss_graph
+from onnxviz.methods.attribution.masks import counted, noise_of, shares_of
 from onnxviz.methods.attribution.method import Array, Maps, Method
 from onnxviz.methods.attribution.question import AT_ONCE, Question
 from onnxviz.methods.attribution.shared import by_picture, layer_maps, scores_of
@@ -107,28 +108,6 @@ def is_cam(
     return _score_weighted(question, layers, baseline, scaled, steps)
 
 
-def counted(number: int) -> int:
-    """A count that a user gave.
-
-    Raises:
-        SelectorError: It is below 1.
-    """
-    if number < 1:
-        raise SelectorError(f"channels, samples and steps are counts, and {number} is none; give 1 or more")
-    return number
-
-
-def noise_of(seed: int, channel: int, turn: int, shape: Sequence[int]) -> npt.NDArray[np.float64]:
-    """Standard normal noise for one mask, whichever others are made beside it."""
-    return np.random.default_rng([seed, channel, turn]).standard_normal(tuple(shape))
-
-
-def shares_of(steps: int, cumulative: bool) -> npt.NDArray[np.float64]:
-    """What IS-CAM multiplies a mask by at each step: i / N, or the sum of these up to i."""
-    shares = np.arange(1, steps + 1) / steps
-    return np.asarray(np.cumsum(shares) if cumulative else shares)
-
-
 def _score_weighted(
     question: Question,
     layers: Sequence[Layer],
@@ -203,6 +182,7 @@ SCORE_CAMS = (
         "sum_k w_k A_k with w the softmax over k of the score of x times A_k, scaled to [0, 1]",
         "the trunk once + C F",
         "Wang et al. 2020, arXiv:1910.01279",
+        graph=score_graph,
     ),
     Method(
         "faster-score-cam",
@@ -211,6 +191,7 @@ SCORE_CAMS = (
         "Score-CAM of the channels that vary most over the picture",
         "the trunk once + channels F",
         "tabayashi0117 2020, Faster-Score-CAM",
+        graph=faster_graph,
     ),
     Method(
         "ss-cam",
@@ -220,6 +201,7 @@ SCORE_CAMS = (
         "the trunk once + samples C F",
         "Wang et al. 2020, arXiv:2006.14255",
         caveat="the noise is a share of each channel's range; the paper's is in its activations' own units",
+        graph=ss_graph,
     ),
     Method(
         "is-cam",
@@ -228,5 +210,6 @@ SCORE_CAMS = (
         "Score-CAM with the mean score over the mask scaled by i / N",
         "the trunk once + steps C F",
         "Naidu et al. 2020, arXiv:2010.03023",
+        graph=is_graph,
     ),
 )
