@@ -101,6 +101,24 @@ def test_a_question_feeds_it_the_weights_of_its_targets():
     np.testing.assert_allclose(found, of_runs("ablation-cam", model), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["score-cam", "is-cam, running sums"])
+def test_pictures_of_bytes_are_masked_as_bytes(name):
+    """A running sum ends above 1, and bytes at 255."""
+    text = SMALL.replace("float[N,3,8,10] x", "uint8[N,3,8,10] bytes").replace(
+        "c1 =", "wide = Cast <to = 1> (bytes) x = Mul (wide, scale) c1 ="
+    )
+    model = load(net(text, {**cam_weights(), "scale": np.array(0.01, np.float32)}))
+    bytes_ = np.random.default_rng(0).integers(0, 256, (3, 8, 10, 3)).astype(np.uint8)
+    question = pose(ask(model, list(bytes_), preprocess="raw"), PAIRS, Bench("cpu")).question
+    assert question.inputs().dtype == np.uint8
+    layer = select_one(model, "r1")
+    expected = METHODS[name.partition(",")[0]](question, [layer], SETTINGS[name]).raw
+    graph = METHODS[name.partition(",")[0]].graph
+    found = question.run(graph(question.subject, [layer], **SETTINGS[name]))[MAP]
+    # A mask that rounds otherwise may move a byte by one.
+    np.testing.assert_allclose(found, expected, atol=0.01 * np.abs(expected).max())
+
+
 def test_masks_may_blend_towards_a_colour():
     model = load(net(SMALL, cam_weights()))
     question = pose(ask(model, X, preprocess="imagenet"), PAIRS, Bench("cpu")).question

@@ -19,11 +19,11 @@ from onnxviz.graph.flow import ancestors, dependents
 from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import Derivative, Model
 from onnxviz.graph.ops import Ops, rank_of
-from onnxviz.graph.quantisation import scale_of
 from onnxviz.graph.replay import replay
 from onnxviz.methods.attribution.cams import at_least_single, floats_of
 from onnxviz.methods.attribution.method import MAP
 from onnxviz.methods.attribution.question import Subject
+from onnxviz.methods.attribution.shared import zero_of
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -96,7 +96,9 @@ def looped(subject: Subject, layer: Layer, key: Hashable, write: Callable[[Ops, 
         target, activation = values[scores], values[layer.tensor]
         weights = ir.Value(name=name, type=target.type, shape=target.shape)
         op.graph.inputs.append(weights)
-        asked = Asked(values, layer, target, weights, _nothing(activation))
+        assert activation.dtype is not None
+        absent = zero_of(activation, activation.dtype.numpy(), rank_of(activation))
+        asked = Asked(values, layer, target, weights, absent)
         return {MAP: restored(op, write(op, asked), activation, layer)}
 
     def build() -> Model:
@@ -130,17 +132,6 @@ def _single(op: Ops, value: ir.Value) -> ir.Value:
     return value if value.dtype == ir.DataType.DOUBLE else op.Cast(value, to=ir.DataType.FLOAT)
 
 
-def _nothing(activation: ir.Value) -> Array:
-    """What stands for zero in a tensor, in its own type: where it is quantised, the zero point."""
-    assert activation.dtype is not None
-    kind = activation.dtype.numpy()
-    scale = None if activation.dtype.is_floating_point() else scale_of(activation)
-    if scale is None:
-        return np.zeros((), kind)
-    zero = scale[1].astype(kind)
-    return zero.reshape(-1, *[1] * (rank_of(activation) - 2)) if zero.size > 1 else zero.reshape(())
-
-
 def blended(op: Ops, value: ir.Value, base: Array | None, mask: ir.Value) -> ir.Value:
     """`value` where the mask is 1 and `base` (None: zeros) where it is 0, in the value's own type."""
     exact = at_least_single(op, value)
@@ -154,7 +145,8 @@ def blended(op: Ops, value: ir.Value, base: Array | None, mask: ir.Value) -> ir.
         start = op.constant(base.astype(kind.numpy()))
         mixed = op.Add(start, op.Mul(mask, op.Sub(exact, start)))
     if not own.is_floating_point():
-        mixed = op.Round(mixed)
+        ends = np.iinfo(own.numpy())
+        mixed = op.Clip(op.Round(mixed), float(ends.min), float(ends.max))
     return mixed if exact is value else op.Cast(mixed, to=own)
 
 

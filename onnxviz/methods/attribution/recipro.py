@@ -147,8 +147,7 @@ def _laid_out(op: Ops, down: ir.Value, across: ir.Value, value: ir.Value, layer:
     over = op.Reshape(op.Mul(op.Unsqueeze(down, op.ints(1)), across), op.ints(-1))
     [axis] = layer.grid
     after = op.Sub(op.Gather(op.Shape(value), op.ints(axis)), op.ints(before + height * width))
-    ends = (op.full(size, 1, ir.DataType.FLOAT) for size in (op.ints(before), after))
-    first, last = ends
+    first, last = (op.full(size, 1, ir.DataType.FLOAT) for size in (op.ints(before), after))
     return along(op, op.Concat(first, over, last, axis=0), axis, value)
 
 

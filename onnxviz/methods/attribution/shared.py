@@ -5,6 +5,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import onnx_ir as ir
 
 from onnxviz.graph.expose import expose
 from onnxviz.graph.feature_maps import as_maps
@@ -42,14 +43,13 @@ def maps_of(question: Question, layer: Layer, activation: Array) -> npt.NDArray[
 
 
 def nothing(question: Question, layer: Layer, activation: Array) -> Array:
-    """What stands for zero in a layer's output, in its own type: where it is quantised, the zero point.
+    """What stands for zero in a layer's output [1, ...], in its shape and type."""
+    zero = zero_of(question.model.tensor(layer.tensor), activation.dtype, activation.ndim)
+    return np.broadcast_to(zero, activation.shape)
 
-    Shaped like the output, [1, ...].
-    """
-    scale = scale_of(question.model.tensor(layer.tensor)) if activation.dtype.kind in "iu" else None
-    if scale is None:
-        return np.zeros_like(activation)
-    shape = [1] * activation.ndim
-    if scale[1].size > 1:
-        shape[1] = -1
-    return np.broadcast_to(scale[1].reshape(shape), activation.shape).astype(activation.dtype)
+
+def zero_of(value: ir.Value, kind: npt.DTypeLike, rank: int) -> Array:
+    """What stands for zero in a tensor of a type, to be broadcast: where it is quantised, the zero point."""
+    scale = scale_of(value) if np.dtype(kind).kind in "iu" else None
+    zero = np.zeros(()) if scale is None else scale[1]
+    return zero.reshape((-1, *[1] * (rank - 2)) if zero.size > 1 else ()).astype(kind)
