@@ -222,7 +222,8 @@ def _evidence(posed: Posed, how: Method, settings: Mapping[str, Any], number: in
     picture, target = question.pairs[number]
     raw = found.raw
     if raw.ndim == 2:
-        heatmap, empty = heatmap_of(raw, question.query.input_size)
+        plane = raw - raw.min() if how.relative else raw
+        heatmap, empty = heatmap_of(plane, question.query.input_size)
     else:
         plane = _plane(raw, question, base_of(how, settings).signed)
         heatmap, empty = heatmap_of(plane, question.query.input_size, percentile=99)
