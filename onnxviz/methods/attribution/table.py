@@ -8,6 +8,7 @@ from onnxviz.methods.attribution.ablation import ABLATIONS
 from onnxviz.methods.attribution.cams import GRADIENT_CAMS
 from onnxviz.methods.attribution.composed import COMPOSED
 from onnxviz.methods.attribution.contrast import CONTRASTS
+from onnxviz.methods.attribution.deep_lift import DEEP_LIFT
 from onnxviz.methods.attribution.full_grad import FULL_GRAD
 from onnxviz.methods.attribution.layered import LAYERED
 from onnxviz.methods.attribution.lime import LIME
@@ -27,7 +28,7 @@ FAMILIES: Mapping[str, tuple[Method, ...]] = MappingProxyType(
     {
         "Class activation maps": (*GRADIENT_CAMS, *CONTRASTS, *LAYERED, FULL_GRAD),
         "Class activation maps without a gradient": (*SCORE_CAMS, *ABLATIONS, *RECIPROCALS, *CONTROLS),
-        "Gradients over the pixels": (*PIXEL_GRADIENTS, *PATHS),
+        "Gradients over the pixels": (*PIXEL_GRADIENTS, *PATHS, DEEP_LIFT),
         "Perturbation": (OCCLUSION, RISE, LIME, *SHAPLEY, SOBOL),
         "Over another method": (*SAMPLED, *COMPOSED),
     }
