@@ -82,8 +82,10 @@ def _families() -> str:
     "targets",
     multiple=True,
     metavar="T",
-    help='A class index, a label, top1 (default), top5, "A vs B", or an output element such as '
-    '"boxes[0,17,4]". May be given several times; each is drawn for every picture.',
+    help='A class index, a label, top1 (default), top5, "A vs B", an output element such as "boxes[0,17,4]" '
+    '(or "boxes[0,17,4] down"), "up" or "down" (all of the output), "dog in 10,20,200,220" (a box in the '
+    'picture), "dog in mask.png" (segmentation), or "like embedding.npy" (cosine similarity). May be given '
+    "several times; each is drawn for every picture.",
 )
 @click.option(
     "--layer",
@@ -136,7 +138,7 @@ def command(
       onnxviz explain model.onnx cat.png --target "tabby vs Egyptian cat" --layer layer3
       onnxviz explain model.onnx cat.png --method smoothgrad --set samples=100
       onnxviz explain model.onnx folder --method grad-cam,layer-cam,integrated-gradients
-      onnxviz explain detector.onnx street.png --target "boxes[0,17,4]"
+      onnxviz explain detector.onnx street.png --target "dog in 10,20,200,220"
     """
     place, replace = output_place(out, overwrite, "explain")
     chosen = chosen_methods(methods, settings)

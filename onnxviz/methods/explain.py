@@ -56,7 +56,8 @@ def explain(
         images: A path, folder, list, PIL image, uint8 [H,W,C] array, or float array shaped like the input.
         method: One of `METHODS`.
         target: One for all pictures, or a list with one per picture: a class index, a label, "top1" (the
-            default), "A vs B", or an output element such as "boxes[0,17,4]".
+            default), "A vs B", an output element such as "boxes[0,17,4]", "up" or "down", a class at a place
+            such as "dog in 10,20,200,220" or "dog in mask.png", or "like embedding.npy"; see docs/targets.md.
         layer: A selector, or several for methods that take several layers; None: the last activation that has
             places and leads to the target.
         gradient: "graph", "numeric" (finite differences), or "auto": numeric where an operator has no rule.

@@ -49,7 +49,7 @@ def read_boxes(numbers: Array, size: tuple[int, int], raw_grid: bool = False) ->
 
 def overlaps(corners: Array, box: tuple[float, float, float, float]) -> npt.NDArray[np.float64]:
     """Intersection over union of each of the boxes [P, 4] with one box, [P]."""
-    left, top, right, bottom = corners.T
+    left, top, right, bottom = corners.astype(np.float64).T
     across = np.clip(np.minimum(right, box[2]) - np.maximum(left, box[0]), 0, None)
     down = np.clip(np.minimum(bottom, box[3]) - np.maximum(top, box[1]), 0, None)
     common = across * down
