@@ -46,7 +46,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             Metric(
                 "road",
                 road,
-                "(LeRF - MoRF) / 2: the probability with the lowest, less that with the highest places filled",
+                "(LeRF - MoRF) / 2: the probability with the lowest less that with the highest filled",
                 "higher",
                 "Rong et al. 2022, arXiv:2202.00449",
             ),
