@@ -101,6 +101,7 @@ def _families() -> str:
     show_default=True,
     help="By a gradient graph, or by finite differences.",
 )
+@click.option("--quality", is_flag=True, help="Measure how good each map is: insertion, deletion, ROAD ...")
 @click.option("--seed", default=0, show_default=True, help="For methods that sample.")
 @shared("output", "labels", *PICTURES, "colormap", "alpha", *FOLDER)
 def command(
@@ -111,6 +112,7 @@ def command(
     targets: tuple[str, ...],
     layers: tuple[str, ...],
     gradient: Any,
+    quality: bool,
     seed: int,
     output: str | None,
     labels: str | None,
@@ -166,6 +168,7 @@ def command(
                 labels=labels,
                 optional=in_folders,
                 skip=passed_over.append,
+                quality=quality,
             ):
                 writer.add(part)
                 answers += _answers(part)
@@ -228,5 +231,6 @@ def _map_line(method: str, one: Evidence) -> str:
         states = [f"empty map: {one.empty}"]
     if one.checks:
         states.append(completeness(one.checks))
+    states += [f"{name} {value:.3f}" for name, value in one.quality.items()]
     about = "".join(f"; {state}" for state in states)
     return f"  {method} for {one.target.text}: score {one.score:.4f}{about}"

@@ -19,6 +19,7 @@ from onnxviz.methods.attribution.question import Bench, Question
 from onnxviz.methods.attribution.table import find_method
 from onnxviz.methods.explanation import Evidence, Explanation
 from onnxviz.methods.heatmap import heatmap_of
+from onnxviz.methods.judge import judged
 from onnxviz.methods.manifest import manifest
 from onnxviz.methods.query import Query, ask
 from onnxviz.methods.target import Target, TargetLike, expand, probabilities, top
@@ -113,10 +114,12 @@ def explain_each(
     labels: str | Path | None = None,
     settings: Mapping[str, object] | None = None,
     bench: Bench | None = None,
+    quality: bool = False,
 ) -> Explanation:
     """As `explain`, for pairs of a picture's number and a target, in any number and order.
 
-    `bench` keeps compiled models for another call with the same model.
+    `bench` keeps compiled models for another call with the same model; `quality` measures how good each map
+    is.
     """
     started = time.perf_counter()
     how = find_method(method)
@@ -129,6 +132,11 @@ def explain_each(
     candidates = _layers(posed.question, how, chosen, layer)
     found, notes = _find_maps(posed.question, how, chosen, candidates)
     evidence = [_evidence(posed, how, chosen, number, one) for number, one in enumerate(found)]
+    if quality:
+        evidence = [
+            one if one.empty else replace(one, quality=judged(posed.question, number, one.heatmap))
+            for number, one in enumerate(evidence)
+        ]
     return _explanation(
         posed,
         how,
@@ -244,6 +252,7 @@ def _evidence(posed: Posed, how: Method, settings: Mapping[str, Any], number: in
         maps.rules,
         empty,
         found.checks,
+        {},
     )
 
 
@@ -347,6 +356,7 @@ def _entries(posed: Posed, how: Method, evidence: Sequence[Evidence], why: str) 
                 "target": one.target.text,
                 "empty": one.empty,
                 **({"completeness": one.checks} if one.checks else {}),
+                **({"quality": one.quality} if one.quality else {}),
             }
             for one in evidence
         ],
