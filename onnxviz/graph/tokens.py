@@ -61,7 +61,7 @@ class Places:
     batch: int = 1
 
     def layout(self, tensor: str) -> Layout | None:
-        """The places, the axis of features, and the tokens, as a `Layer` has them; None where there are none."""
+        """The places, the axis of features, and the tokens, as a `Layer` has them; None without places."""
         axes = self.axes.get(tensor, ())
         if not axes or _has_places(axes[0]) or _size(axes[0]) != self.batch:
             return None
@@ -131,9 +131,11 @@ def _sizes_for_one(model: "Model") -> Sizes:
     values = [*graph.inputs, *(value for node in graph for value in node.outputs)]
     if any(value.shape is None or not value.shape.is_static() for value in values):
         return known_sizes(model.ir_model, shapes)
-    values += [value for value in graph.initializers.values() if value.const_value is not None]
-    shaped = ((value, value.shape or value.const_value.shape) for value in values)  # type: ignore[union-attr]
-    return {str(value.name): tuple(shape.numpy()) for value, shape in shaped}
+    weights = {name: value.const_value for name, value in graph.initializers.items()}
+    return {
+        **{str(value.name): tuple(value.shape.numpy()) for value in values if value.shape is not None},
+        **{name: tuple(weight.shape.numpy()) for name, weight in weights.items() if weight is not None},
+    }
 
 
 def _beside_channels(image: ir.Value) -> tuple[int, ...]:
