@@ -1,6 +1,6 @@
 """Attention between the tokens of a picture: where a graph keeps its maps, and what lies around them."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -8,11 +8,13 @@ import onnx_ir as ir
 from onnxviz.errors import ShapeError
 from onnxviz.graph.families import in_family
 from onnxviz.graph.flow import ancestors, dependents
+from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import Model
 from onnxviz.graph.ops import constant_of
 from onnxviz.graph.tokens import tokens_of
 
 _FUSED = ("Attention", "MultiHeadAttention", "QAttention", "PackedAttention", "GroupQueryAttention")
+_MOVES = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Cast")
 _MIXING = ("MatMul", "Gemm", "Conv", "Einsum", "Attention", "QAttention")
 
 
@@ -128,23 +130,48 @@ def read_out(model: Model, target: str) -> list[int] | None:
     """The tokens in front (a class token) that alone lead to `target`; None where others do too."""
     needed = ancestors([model.tensor(target)])
     values = [value for node in model.ir_model.graph for value in node.outputs if value in needed]
-    placed = [value for value in values if _tokens(model, value) is not None]
-    if not placed:
+    last = next((value for value in reversed(values) if _tokens(model, value) is not None), None)
+    tokens = None if last is None else _tokens(model, last)
+    if last is None or tokens is None:
         return None
-    found: list[int] = []
-    for node in placed[-1].consumers():
+    found = set[int]()
+    for node in last.consumers():
         if node.op_type in ("Shape", "Size") or not any(value in needed for value in node.outputs):
             continue
-        picked = list(_picked(node))
+        picked = _picked(node, Attention(str(last.name), tokens).size)
         if not picked or any(model.places.layout(str(value.name)) for value in node.outputs):
             return None
-        found += picked
-    before, _, _ = _tokens(model, placed[-1]) or (0, 0, 0)
-    return sorted(set(found)) if found and all(0 <= place < before for place in found) else None
+        found.update(picked)
+    return sorted(found) if found and max(found) < tokens[0] else None
 
 
 def _is_fused(node: ir.Node) -> bool:
     return node.op_type in _FUSED
+
+
+def token_layer(model: Model, candidates: Sequence[Layer], target: str) -> Layer | None:
+    """Where to take a CAM of a transformer whose scores are read from a class token; None for other models.
+
+    Of the last block's output the tokens with a place have no gradient then: nothing reads them. Their last
+    word is in the last attention, so the layer is what its queries, keys and values are computed from: the
+    norm in front of it.
+
+    Args:
+        model: The model.
+        candidates: The layers with feature maps that the scores are computed from, in the model's order.
+        target: The tensor of the scores.
+    """
+    if read_out(model, target) is None:
+        return None
+    layers = {layer.tensor: layer for layer in candidates}
+    for attended in reversed(attending(model, target)):
+        value = projected(model, attended)
+        while value is not None and value.name not in layers:
+            node = value.producer()
+            value = node.inputs[0] if node is not None and node.op_type in _MOVES else None
+        if value is not None:
+            return layers[str(value.name)]
+    return None
 
 
 def _tokens(model: Model, value: ir.Value) -> tuple[int, int, int] | None:
@@ -165,11 +192,11 @@ def _others(node: ir.Node, behind: set[ir.Value]) -> list[ir.Value]:
     return [value for value in node.inputs if value is not None and value not in behind]
 
 
-def _picked(node: ir.Node) -> Iterator[int]:
-    """The positions that a Gather, or a Slice of one axis, takes; none where they are not known."""
-    if node.op_type == "Gather" and (places := constant_of(node.inputs[1])) is not None:
-        yield from (int(place) for place in places.flat)
-    if node.op_type == "Slice":
-        starts, ends = (constant_of(value) for value in node.inputs[1:3])
-        if starts is not None and ends is not None and starts.size == 1:
-            yield from range(int(starts.item()), int(ends.item()))
+def _picked(node: ir.Node, size: int) -> list[int]:
+    """Which of so many tokens a Gather, or a Slice of one axis, takes; none where that is not known."""
+    given = [constant_of(value) for value in node.inputs[1:3]]
+    if node.op_type == "Gather" and given[0] is not None:
+        return [int(place) % size for place in given[0].flat]
+    if node.op_type == "Slice" and given[0] is not None and given[1] is not None and given[0].size == 1:
+        return list(range(size)[int(given[0].item()) : int(given[1].item())])
+    return []

@@ -9,7 +9,7 @@ from onnxviz.autodiff.pullback import gradient
 from onnxviz.autodiff.rules.quantization import is_quantiser
 from onnxviz.autodiff.ruleset import GRADIENT, RuleSet, zero_everywhere
 from onnxviz.autodiff.variants import STRAIGHT_THROUGH
-from onnxviz.graph.attention import Attention, attending, attentions, head_of, projected, read_out, streams
+from onnxviz.graph.attention import Attention, attentions, head_of, read_out, streams
 from onnxviz.graph.extend import extend
 from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import Model
@@ -21,32 +21,6 @@ from onnxviz.methods.attribution.question import Question, Subject
 
 _SCORES = "onnxviz.block_scores"
 _STOP = "onnxviz.stop"  # marks, in a node's metadata, where no gradient passes
-_MOVES = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Cast")
-
-
-def token_layer(model: Model, candidates: Sequence[Layer], target: str) -> Layer | None:
-    """Where to take a CAM of a transformer whose scores are read from a class token; None for other models.
-
-    Of the last block's output the tokens with a place have no gradient then: nothing reads them. Their last
-    word is in the last attention, so the layer is what its queries, keys and values are computed from: the
-    norm in front of it.
-
-    Args:
-        model: The model.
-        candidates: The layers with feature maps that the scores are computed from, in the model's order.
-        target: The tensor of the scores.
-    """
-    if read_out(model, target) is None:
-        return None
-    layers = {layer.tensor: layer for layer in candidates}
-    for attended in reversed(attending(model, target)):
-        value = projected(model, attended)
-        while value is not None and value.name not in layers:
-            node = value.producer()
-            value = node.inputs[0] if node is not None and node.op_type in _MOVES else None
-        if value is not None:
-            return layers[str(value.name)]
-    return None
 
 
 def legrad_graph(subject: Subject, _layers: Sequence[Layer] = ()) -> Model:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from onnxviz.errors import ShapeError
+from onnxviz.graph.attention import token_layer
 from onnxviz.graph.flow import ancestors
 from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import Model
@@ -17,13 +18,18 @@ def default_layers(model: Model, scores: Scores) -> list[Layer]:
     """The layers that Grad-CAM may be taken at, the last first: floats (quantised or not) with places.
 
     Each leads to the scores past no other of them; there are several where the scores have several heads.
+    Where the scores are read from a class token it is the norm before the last attention.
 
     Raises:
         ShapeError: There is none.
     """
+    candidates = _candidates(model, scores)
+    before_attention = token_layer(model, candidates, scores.tensor)
+    if before_attention is not None:
+        return [before_attention]
     found: list[Layer] = []
     covered: set[ir.Value] = set()
-    for layer in reversed(_candidates(model, scores)):
+    for layer in reversed(candidates):
         value = model.tensor(layer.tensor)
         if value not in covered:
             found.append(layer)

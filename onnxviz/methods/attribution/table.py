@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from onnxviz.errors import SelectorError, did_you_mean
+from onnxviz.methods.attribution.attention import ATTENTION
 from onnxviz.methods.attribution.cams import GRADIENT_CAMS
 from onnxviz.methods.attribution.composed import COMPOSED
 from onnxviz.methods.attribution.contrast import CONTRASTS
@@ -22,6 +23,7 @@ from onnxviz.methods.attribution.sobol import SOBOL
 FAMILIES: Mapping[str, tuple[Method, ...]] = MappingProxyType(
     {
         "Class activation maps": (*GRADIENT_CAMS, *CONTRASTS, *LAYERED, FULL_GRAD),
+        "Attention": ATTENTION,
         "Gradients over the pixels": (*PIXEL_GRADIENTS, *PATHS),
         "Perturbation": (OCCLUSION, RISE, LIME, *SHAPLEY, SOBOL),
         "Over another method": (*SAMPLED, *COMPOSED),
