@@ -35,6 +35,11 @@ class Attention:
         return before + height * width
 
 
+def is_fused(node: ir.Node) -> bool:
+    """Whether a node attends and keeps its map to itself."""
+    return node.op_type in _FUSED
+
+
 def attending(model: Model, target: str) -> list[ir.Value]:
     """What operators of attention between tokens make on the way to tensor `target`, in the graph's order.
 
@@ -46,7 +51,7 @@ def attending(model: Model, target: str) -> list[ir.Value]:
         value = node.outputs[0]
         made = axes.get(str(value.name), ())
         between = len(made) > 2 and made[-1] == made[-2] and tokens_of(made[-1]) is not None
-        if value in needed and (_is_fused(node) or (node.op_type == "Softmax" and between)):
+        if value in needed and (is_fused(node) or (node.op_type == "Softmax" and between)):
             found.append(value)
     return found
 
@@ -60,7 +65,7 @@ def attentions(model: Model, target: str) -> list[Attention]:
     found: list[Attention] = []
     for value in attending(model, target):
         node, name = value.producer(), str(value.name)
-        if node is not None and _is_fused(node):
+        if node is not None and is_fused(node):
             raise ShapeError(
                 f"{node.op_type} node {node.name or name!r} keeps its map of attention to itself; "
                 "export the model for opset 22 or less, and without fused operators"
@@ -143,10 +148,6 @@ def read_out(model: Model, target: str) -> list[int] | None:
             return None
         found.update(picked)
     return sorted(found) if found and max(found) < tokens[0] else None
-
-
-def _is_fused(node: ir.Node) -> bool:
-    return node.op_type in _FUSED
 
 
 def token_layer(model: Model, candidates: Sequence[Layer], target: str) -> Layer | None:

@@ -1,6 +1,7 @@
 """Maps from the attention of transformers: LeGrad, attention rollout, and the last attention itself."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -8,8 +9,9 @@ import onnx_ir as ir
 from onnxviz.autodiff.pullback import gradient
 from onnxviz.autodiff.rules.quantization import is_quantiser
 from onnxviz.autodiff.ruleset import GRADIENT, RuleSet, zero_everywhere
+from onnxviz.autodiff.spelled import spell_out
 from onnxviz.autodiff.variants import STRAIGHT_THROUGH
-from onnxviz.graph.attention import Attention, attentions, head_of, read_out, streams
+from onnxviz.graph.attention import Attention, attentions, head_of, is_fused, read_out, streams
 from onnxviz.graph.extend import extend
 from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import Model
@@ -23,6 +25,14 @@ _SCORES = "onnxviz.block_scores"
 _STOP = "onnxviz.stop"  # marks, in a node's metadata, where no gradient passes
 
 
+def spelled(subject: Subject) -> Subject:
+    """The subject with its fused operators of attention written out, so that their maps are tensors."""
+    if not any(map(is_fused, subject.model.ir_model.graph)):
+        return subject
+    model = subject.bench.model("attention spelled out", lambda: spell_out(subject.model, is_fused))
+    return replace(subject, model=model)
+
+
 def legrad_graph(subject: Subject, _layers: Sequence[Layer] = ()) -> Model:
     """Mean over blocks l, heads and queries of ReLU(ds^l / dA^l) (Bousselham et al. 2024, section 3.3).
 
@@ -31,6 +41,7 @@ def legrad_graph(subject: Subject, _layers: Sequence[Layer] = ()) -> Model:
     can be put on earlier blocks, s^L is taken for each s^l: `uses_own_scores` tells. The authors' code for
     CLIP averages all tokens in front of the head, where the model's own takes the class token.
     """
+    subject = spelled(subject)
     found = attentions(subject.model, subject.scores.tensor)
     maps = [attention.tensor for attention in found]
 
@@ -54,6 +65,7 @@ def legrad_graph(subject: Subject, _layers: Sequence[Layer] = ()) -> Model:
 
 def uses_own_scores(subject: Subject) -> bool:
     """Whether LeGrad gives each block a score of its own, as the paper does."""
+    subject = spelled(subject)
     found = attentions(subject.model, subject.scores.tensor)
     return len(found) == 1 or _head(subject, found) is not None
 
@@ -86,6 +98,7 @@ def _attention_graph(
     subject: Subject, name: str, spread: Callable[[Ops, ir.Value, Sequence[ir.Value]], ir.Value]
 ) -> Model:
     """The graph of a map of the attentions alone: how far a row over the tokens is spread by them."""
+    subject = spelled(subject)
     found = attentions(subject.model, subject.scores.tensor)
     row = _reading(subject, found[0])
 
