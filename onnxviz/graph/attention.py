@@ -102,24 +102,43 @@ def projected(model: Model, attended: ir.Value) -> ir.Value | None:
     return None
 
 
-def streams(model: Model, found: list[Attention], target: str) -> list[ir.Value] | None:
+def streams(model: Model, found: Sequence[Attention], target: str) -> list[ir.Value] | None:
     """The tokens as each attention's block leaves them, where all is added to one stream; else None.
 
-    A block adds what it computes to what it is given: the second is what the block before has left.
+    A block adds what it computes to what it is given, which is what the block before has left; each block
+    adds as often.
     """
     graph = model.ir_model.graph
     needed = ancestors([model.tensor(target)])
     sums = [node for node in graph if node.outputs[0] in needed and _adds_tokens(model, node)]
     made = {node.outputs[0] for node in sums}
     left: list[ir.Value] = []
-    for attention in found[1:]:
+    counts: list[int] = []
+    for attention in found:
         behind = dependents(graph, [model.tensor(attention.tensor)])
-        given = next((_others(node, behind) for node in sums if any(v in behind for v in node.inputs)), [])
-        if len(given) != 1 or given[0] not in made:
+        inside = [node for node in sums if node.outputs[0] in behind]
+        if not inside:
+            return None
+        given = [value for value in inside[0].inputs if value is not None and value not in behind]
+        if len(given) != 1 or (counts and given[0] not in made):
             return None
         left.append(given[0])
-    last = [node.outputs[0] for node in sums if node.outputs[0] in dependents(graph, left[-1:])]
-    return [*left, last[-1]] if last and len(set(left)) == len(left) else None
+        counts.append(len(inside))
+    per_block = {one - other for one, other in zip(counts, [*counts[1:], 0], strict=True)}
+    if len(per_block) > 1 or len(set(left)) < len(left):
+        return None
+    return [*left[1:], _with_bias(model, inside[-1].outputs[0])]
+
+
+def _with_bias(model: Model, value: ir.Value) -> ir.Value:
+    """A sum with the weights that are added to it alone, as a fused sum is written out."""
+    readers = [node for node in value.consumers() if node.op_type not in ("Shape", "Size")]
+    if len(readers) != 1 or readers[0].op_type != "Add":
+        return value
+    others = [str(other.name) for other in readers[0].inputs if other is not None and other is not value]
+    if any(name in model.places.axes for name in others):
+        return value
+    return _with_bias(model, readers[0].outputs[0])
 
 
 def head_of(model: Model, stream: ir.Value, target: str) -> list[ir.Node] | None:
@@ -187,10 +206,6 @@ def _adds_tokens(model: Model, node: ir.Node) -> bool:
         return False
     given = [model.places.axes.get(str(value.name)) for value in node.inputs if value is not None]
     return given[0] is not None and given[0] == given[-1] and _tokens(model, node.outputs[0]) is not None
-
-
-def _others(node: ir.Node, behind: set[ir.Value]) -> list[ir.Value]:
-    return [value for value in node.inputs if value is not None and value not in behind]
 
 
 def _picked(node: ir.Node, size: int) -> list[int]:

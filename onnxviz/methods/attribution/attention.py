@@ -26,11 +26,15 @@ _STOP = "onnxviz.stop"  # marks, in a node's metadata, where no gradient passes
 
 
 def spelled(subject: Subject) -> Subject:
-    """The subject with its fused operators of attention written out, so that their maps are tensors."""
-    if not any(map(is_fused, subject.model.ir_model.graph)):
+    """The subject with its fused blocks written out: maps and sums of tokens are tensors then."""
+    if not any(map(_is_fused, subject.model.ir_model.graph)):
         return subject
-    model = subject.bench.model("attention spelled out", lambda: spell_out(subject.model, is_fused))
+    model = subject.bench.model("blocks spelled out", lambda: spell_out(subject.model, _is_fused))
     return replace(subject, model=model)
+
+
+def _is_fused(node: ir.Node) -> bool:
+    return is_fused(node) or node.op_type in ("SkipLayerNormalization", "SkipSimplifiedLayerNormalization")
 
 
 def legrad_graph(subject: Subject, _layers: Sequence[Layer] = ()) -> Model:
