@@ -8,6 +8,7 @@ from pathlib import Path
 
 from onnxviz.methods.attribution.method import Method
 from onnxviz.methods.attribution.table import FAMILIES
+from onnxviz.quality.table import METRICS, Metric
 
 PAGE = Path(__file__).parents[1] / "docs" / "methods.md"
 
@@ -26,9 +27,26 @@ Sigmoid. Raw maps keep their sign and scale; the picture shows what is positive.
 """
 
 
+QUALITY = """
+## How good is a map?
+
+`onnxviz explain --quality` measures insertion, deletion, ROAD, average drop, sparseness and complexity of each
+map (places go to black, and come into a blurred picture); the others are functions over arrays.
+
+| metric | definition | better | source | function |
+|---|---|---|---|---|
+"""
+
+
 def page() -> str:
     """The page as the code has it now."""
-    return HEAD + "\n".join(_section(name, methods) for name, methods in FAMILIES.items())
+    families = "\n".join(_section(name, methods) for name, methods in FAMILIES.items())
+    return f"{HEAD}{families}{QUALITY}{''.join(map(_metric, METRICS.values()))}"
+
+
+def _metric(metric: Metric) -> str:
+    home = f"onnxviz.{metric.function.__module__.removeprefix('onnxviz.')}.{metric.function.__name__}"
+    return f"| {metric.name} | {metric.definition} | {metric.better} | {metric.citation} | `{home}` |\n"
 
 
 def _section(family: str, methods: tuple[Method, ...]) -> str:

@@ -17,7 +17,7 @@ FLOORS = [
     {"errors"},
     {"files", "samples"},
     {"graph"},
-    {"autodiff", "runtime", "vision"},
+    {"autodiff", "runtime", "vision", "quality"},
     {"views"},
     {"methods"},
     {"auditing"},

@@ -82,8 +82,10 @@ def _families() -> str:
     "targets",
     multiple=True,
     metavar="T",
-    help='A class index, a label, top1 (default), top5, "A vs B", or an output element such as '
-    '"boxes[0,17,4]". May be given several times; each is drawn for every picture.',
+    help='A class index, a label, top1 (default), top5, "A vs B", an output element such as "boxes[0,17,4]" '
+    '(or "boxes[0,17,4] down"), "up" or "down" (all of the output), "dog in 10,20,200,220" (a box in the '
+    'picture), "dog in mask.png" (segmentation), or "like embedding.npy" (cosine similarity). May be given '
+    "several times; each is drawn for every picture.",
 )
 @click.option(
     "--layer",
@@ -99,6 +101,7 @@ def _families() -> str:
     show_default=True,
     help="By a gradient graph, or by finite differences.",
 )
+@click.option("--quality", is_flag=True, help="Measure how good each map is: insertion, deletion, ROAD ...")
 @click.option("--seed", default=0, show_default=True, help="For methods that sample.")
 @shared("output", "labels", *PICTURES, "colormap", "alpha", *FOLDER)
 def command(
@@ -109,6 +112,7 @@ def command(
     targets: tuple[str, ...],
     layers: tuple[str, ...],
     gradient: Any,
+    quality: bool,
     seed: int,
     output: str | None,
     labels: str | None,
@@ -136,7 +140,7 @@ def command(
       onnxviz explain model.onnx cat.png --target "tabby vs Egyptian cat" --layer layer3
       onnxviz explain model.onnx cat.png --method smoothgrad --set samples=100
       onnxviz explain model.onnx folder --method grad-cam,layer-cam,integrated-gradients
-      onnxviz explain detector.onnx street.png --target "boxes[0,17,4]"
+      onnxviz explain detector.onnx street.png --target "dog in 10,20,200,220"
     """
     place, replace = output_place(out, overwrite, "explain")
     chosen = chosen_methods(methods, settings)
@@ -164,6 +168,7 @@ def command(
                 labels=labels,
                 optional=in_folders,
                 skip=passed_over.append,
+                quality=quality,
             ):
                 writer.add(part)
                 answers += _answers(part)
@@ -226,5 +231,6 @@ def _map_line(method: str, one: Evidence) -> str:
         states = [f"empty map: {one.empty}"]
     if one.checks:
         states.append(completeness(one.checks))
+    states += [f"{name} {value:.3f}" for name, value in one.quality.items()]
     about = "".join(f"; {state}" for state in states)
     return f"  {method} for {one.target.text}: score {one.score:.4f}{about}"

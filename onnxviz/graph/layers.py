@@ -138,6 +138,13 @@ def total_parameters(model: Model) -> int:
     return sum(_size(weight) for weight in weights)
 
 
+def weights_of(model: Model, layer: Layer) -> list[ir.Value]:
+    """The weights that a layer computes with, as values of the model's graph."""
+    nodes, moving = _data(model.ir_model.graph)
+    [node] = [node for node in nodes if node.outputs[0].name == layer.tensor]
+    return _weights(node, moving)
+
+
 def module_path(node: ir.Node) -> str | None:
     """The module that an exporter recorded for a node, dotted as the framework names it.
 

@@ -19,6 +19,7 @@ from onnxviz.methods.attribution.question import Bench, Question
 from onnxviz.methods.attribution.table import find_method
 from onnxviz.methods.explanation import Evidence, Explanation
 from onnxviz.methods.heatmap import heatmap_of
+from onnxviz.methods.judge import judged
 from onnxviz.methods.manifest import manifest
 from onnxviz.methods.query import Query, ask
 from onnxviz.methods.target import Target, TargetLike, expand, probabilities, top
@@ -56,7 +57,8 @@ def explain(
         images: A path, folder, list, PIL image, uint8 [H,W,C] array, or float array shaped like the input.
         method: One of `METHODS`.
         target: One for all pictures, or a list with one per picture: a class index, a label, "top1" (the
-            default), "A vs B", or an output element such as "boxes[0,17,4]".
+            default), "A vs B", an output element such as "boxes[0,17,4]", "up" or "down", a class at a place
+            such as "dog in 10,20,200,220" or "dog in mask.png", or "like embedding.npy"; see docs/targets.md.
         layer: A selector, or several for methods that take several layers; None: the last activation that has
             places and leads to the target.
         gradient: "graph", "numeric" (finite differences), or "auto": numeric where an operator has no rule.
@@ -112,10 +114,12 @@ def explain_each(
     labels: str | Path | None = None,
     settings: Mapping[str, object] | None = None,
     bench: Bench | None = None,
+    quality: bool = False,
 ) -> Explanation:
     """As `explain`, for pairs of a picture's number and a target, in any number and order.
 
-    `bench` keeps compiled models for another call with the same model.
+    `bench` keeps compiled models for another call with the same model; `quality` measures how good each map
+    is.
     """
     started = time.perf_counter()
     how = find_method(method)
@@ -128,6 +132,11 @@ def explain_each(
     candidates = _layers(posed.question, how, chosen, layer)
     found, notes = _find_maps(posed.question, how, chosen, candidates)
     evidence = [_evidence(posed, how, chosen, number, one) for number, one in enumerate(found)]
+    if quality:
+        evidence = [
+            one if one.empty else replace(one, quality=judged(posed.question, number, one.heatmap))
+            for number, one in enumerate(evidence)
+        ]
     return _explanation(
         posed,
         how,
@@ -222,7 +231,8 @@ def _evidence(posed: Posed, how: Method, settings: Mapping[str, Any], number: in
     picture, target = question.pairs[number]
     raw = found.raw
     if raw.ndim == 2:
-        heatmap, empty = heatmap_of(raw, question.query.input_size)
+        plane = raw - raw.min() if how.relative else raw
+        heatmap, empty = heatmap_of(plane, question.query.input_size)
     else:
         plane = _plane(raw, question, base_of(how, settings).signed)
         heatmap, empty = heatmap_of(plane, question.query.input_size, percentile=99)
@@ -242,6 +252,7 @@ def _evidence(posed: Posed, how: Method, settings: Mapping[str, Any], number: in
         maps.rules,
         empty,
         found.checks,
+        {},
     )
 
 
@@ -345,6 +356,7 @@ def _entries(posed: Posed, how: Method, evidence: Sequence[Evidence], why: str) 
                 "target": one.target.text,
                 "empty": one.empty,
                 **({"completeness": one.checks} if one.checks else {}),
+                **({"quality": one.quality} if one.quality else {}),
             }
             for one in evidence
         ],

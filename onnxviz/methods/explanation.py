@@ -34,6 +34,7 @@ class Evidence:
     rules: str | None
     empty: str | None
     checks: Mapping[str, float]
+    quality: Mapping[str, float]
 
 
 @dataclass(frozen=True)

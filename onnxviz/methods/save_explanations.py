@@ -165,8 +165,11 @@ class Explanations:
         photograph = found.pictures.pixels[one.picture]
         if one.empty is not None:
             return panel(fit(photograph, _THUMB), f"empty: {one.empty}")
-        laid = overlay(photograph, _placed(found, one), *self._look)
-        return panel(fit(laid, _THUMB), one.target.text)
+        colormap, alpha = self._look
+        warm = _placed(found, one)
+        # Lines as fine as pixels would be lost on a photograph.
+        shown = heat(warm, colormap) if one.raw.ndim == 3 else overlay(photograph, warm, colormap, alpha)
+        return panel(fit(shown, _THUMB), one.target.text)
 
 
 @contextmanager

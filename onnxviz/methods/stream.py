@@ -47,6 +47,7 @@ def explain_parts(
     labels: str | Path | None = None,
     optional: Container[int] = (),
     skip: Callable[[str], None] = lambda _message: None,
+    quality: bool = False,
 ) -> Iterator[Part]:
     """Explain pictures by methods, each for every target; in parts, so that memory stays bounded.
 
@@ -59,6 +60,7 @@ def explain_parts(
         optional: The numbers of the pictures that are passed over where they cannot be read; any other is an
             error.
         skip: Called with a message for each picture passed over.
+        quality: Whether to measure how good each map is.
 
     Raises:
         ImageError: Not one of the pictures can be read.
@@ -100,6 +102,7 @@ def explain_parts(
                 labels=labels,
                 settings=settings,
                 bench=bench,
+                quality=quality,
             )
             for name, settings in methods.items()
         }

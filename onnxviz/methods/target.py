@@ -16,6 +16,7 @@ from onnxviz.vision.labels import find_class, name_of
 _INDEX = re.compile(r"-?[0-9]{1,9}")
 _ELEMENT = re.compile(r"(?P<output>.*?)\[(?P<index>[0-9 ,]*)\]")
 _TOP = re.compile(r"top-?([0-9]{1,9})")
+_DIRECTION = re.compile(r"(?:(?P<element>.*?\[[0-9 ,]*\])\s+)?(?P<way>up|down)", re.IGNORECASE)
 _MOST = 1000
 _CONTRAST = re.compile(r"\s+vs\.?\s+")
 
@@ -56,7 +57,9 @@ def expand(text: str | int) -> list[str | int]:
 
 def output_named(text: TargetLike) -> str | None:
     """The output that a target such as `boxes[0,17,4]` names; None where it names none."""
-    match = _ELEMENT.fullmatch(text.strip()) if isinstance(text, str) else None
+    turned = _DIRECTION.fullmatch(text.strip()) if isinstance(text, str) else None
+    named = text if turned is None else turned["element"]
+    match = _ELEMENT.fullmatch(named.strip()) if isinstance(named, str) else None
     return match["output"] or None if match else None
 
 
@@ -77,6 +80,9 @@ def resolve(
     if isinstance(target, Target):
         return target
     text = str(target).strip()
+    turned = _DIRECTION.fullmatch(text)
+    if turned is not None:
+        return _directed(turned, scores, values)
     element = _ELEMENT.fullmatch(text)
     if element is not None:
         return _element(text, element, scores, values)
@@ -162,6 +168,18 @@ def _element(text: str, match: re.Match[str], scores: Scores, values: npt.NDArra
             raise TargetError(f"target {text!r} is out of range on axis {axis}: {why}")
     flat = int(np.ravel_multi_index(index[scores.batched :], values.shape)) if values.ndim else 0
     return Target(f"{scores.output}[{','.join(map(str, index))}]", ((flat, 1.0),))
+
+
+def _directed(match: re.Match[str], scores: Scores, values: npt.NDArray[Any]) -> Target:
+    """An element of the output, or the sum of all of them, raised or lowered."""
+    way = match["way"].lower()
+    weight = 1.0 if way == "up" else -1.0
+    if match["element"] is None:
+        return Target(way, tuple((place, weight) for place in range(values.size)))
+    element = _ELEMENT.fullmatch(match["element"])
+    assert element is not None
+    whole = _element(match["element"], element, scores, values)
+    return Target(f"{whole.text} {way}", tuple((place, weight) for place, _ in whole.terms))
 
 
 def _class(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -141,6 +142,20 @@ def seen(pixels: NDArray[np.uint8], box: Box, size: tuple[int, int]) -> NDArray[
     """A picture as the model sees it: its region `box` at `size` (height, width), black beyond its edges."""
     extent = Image.fromarray(pixels).transform(size[::-1], Image.Transform.EXTENT, box, _FILTERS["bilinear"])
     return np.asarray(extent)
+
+
+def inside(mask: Path, box: Box, extent: tuple[int, int], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Where a mask's file is not black, in the region `box` of its picture, at `size` (height, width).
+
+    Raises:
+        ImageError: It cannot be read, or is not as large as the picture (`extent`, height and width).
+    """
+    pixels = read_picture(mask, str(mask))
+    if pixels.shape[:2] != extent:
+        raise ImageError(f"the mask {mask} is {list(pixels.shape[:2])} but its picture {list(extent)} pixels")
+    shown = Image.fromarray(pixels.any(axis=2).astype(np.uint8) * 255)
+    cut = shown.transform(size[::-1], Image.Transform.EXTENT, box, _FILTERS["nearest"])
+    return np.asarray(cut) > 0
 
 
 def solid(color: str, where: PictureInput, preprocess: Preprocess, size: tuple[int, int]) -> NDArray[Any]:

@@ -15,10 +15,14 @@ from onnxviz import samples
 from onnxviz.cli import _COMMANDS
 from onnxviz.methods.attribution.table import METHODS
 from onnxviz.methods.query import ask
+from onnxviz.views.heatmaps import place as place_map
 
 pytestmark = pytest.mark.usefixtures("place")
 
-LEAVES = [*(name for name in _COMMANDS if name != "export"), "export expose", "export gradient"]
+LEAVES = [
+    *(name for name in _COMMANDS if name != "export"),
+    *("export expose", "export gradient", "export explain"),
+]
 
 
 def test_the_help_lists_every_command():
@@ -471,3 +475,111 @@ def test_a_reader_that_leaves_early_is_no_error(place):
     process.stderr.close()
     assert process.wait() == 0
     assert errors == b""
+
+
+def test_explain_by_several_methods_compares_them_with_a_random_map(place):
+    result = onnxviz("explain", "model.onnx", "cat.png", "dog.png", "--method", "grad-cam,gradient", "--json")
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["method"] == ["grad-cam", "gradient", "random"]
+    assert [(entry["method"], entry["picture"]) for entry in found["maps"]] == [
+        (name, picture) for name in ("grad-cam", "gradient", "random") for picture in (0, 1)
+    ]
+    folder = place / "onnxviz-out" / "explain"
+    assert (folder / "comparison.png").exists()
+    with np.load(folder / "explain.npz") as arrays:
+        for method in ("grad-cam", "gradient"):
+            alone = package.explain("model.onnx", ["cat.png", "dog.png"], method)
+            np.testing.assert_allclose(arrays[f"{method}/raw"], alone.raw, rtol=1e-5)
+            np.testing.assert_allclose(arrays[f"{method}/heatmap"], alone.heatmap, atol=1e-6)
+    written = json.loads((folder / "manifest.json").read_text())["files"]
+    assert written.keys() == {name for name in listing(folder) if name != "manifest.json"}
+
+
+def test_explain_takes_the_settings_of_a_method():
+    arguments = ["explain", "model.onnx", "cat.png", "--method", "integrated-gradients"]
+    result = onnxviz(*arguments, "--set", "steps=4", "--set", "baseline=white", "--json")
+    found = json.loads(result.stdout)
+    assert found["settings"] == {"steps": 4, "baseline": "white"}
+    [entry] = found["maps"]
+    assert entry["completeness"]["delta"] == pytest.approx(
+        abs(entry["completeness"]["sum"] - entry["completeness"]["difference"])
+    )
+    said = onnxviz(*arguments).stdout
+    assert "sums to" in said
+    assert "(delta " in said
+    line = the_error(onnxviz(*arguments, "--set", "step=4"))
+    assert "has no setting 'step'; did you mean 'steps'" in line
+    assert "write NAME=VALUE" in the_error(onnxviz(*arguments, "--set", "steps"))
+
+
+def test_explain_lists_the_methods_with_their_settings():
+    result = onnxviz("explain", "--list-methods")
+    assert result.exit_code == 0
+    for name, method in METHODS.items():
+        [line] = [line for line in result.stdout.splitlines() if line.startswith(f"{name} ")]
+        assert method.cost in line
+        assert all(f"{key}={value}" in line for key, value in method.settings.items())
+
+
+def test_a_folder_of_pictures_streams_and_a_bad_one_is_passed_over(place, monkeypatch):
+    from onnxviz.methods import stream
+
+    folder = place / "many"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(7):
+        package_picture(rng).save(folder / f"{number}.png")
+    (folder / "3.png").write_bytes(b"no picture")
+    monkeypatch.setattr(stream, "AT_ONCE", 2)
+    asked = []
+    whole = stream.ask
+    monkeypatch.setattr(stream, "ask", lambda *given: asked.append(len(given[1])) or whole(*given))
+    result = onnxviz("explain", "model.onnx", "many", "--target", "0", "--target", "3", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert asked == [2, 2, 2, 1]
+    found = json.loads(result.stdout)
+    names = [Path(name).name for name in found["pictures"]]
+    assert names == ["0.png", "1.png", "2.png", "4.png", "5.png", "6.png"]
+    assert [entry["picture"] for entry in found["maps"]] == [n for n in range(6) for _ in range(2)]
+    assert any("passed over" in warning and "3.png" in warning for warning in found["warnings"])
+    alone = package.explain("model.onnx", [str(folder / name) for name in names], target=3)
+    with np.load(place / "onnxviz-out" / "explain" / "explain.npz") as arrays:
+        np.testing.assert_allclose(arrays["raw"][1::2], alone.raw, rtol=1e-5)
+    assert [entry["label"] for entry in found["target"]][1] == alone.evidence[0].target.text
+
+
+def test_a_folder_without_one_good_picture(place):
+    folder = place / "none"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(b"no picture")
+    (folder / "b.png").write_bytes(b"no picture")
+    assert "not one of the pictures can be read" in the_error(onnxviz("explain", "model.onnx", "none"))
+    assert not (place / "onnxviz-out").exists()
+
+
+def package_picture(rng):
+    from PIL import Image
+
+    return Image.fromarray(rng.integers(0, 256, (30, 40, 3), np.uint8))
+
+
+def test_export_explain_writes_a_file_that_plain_onnxruntime_runs(place):
+    result = onnxviz("export", "explain", "model.onnx", "--fold-preprocess", "-o", "explained.onnx", "--json")
+    assert result.exit_code == 0, result.stderr
+    said = json.loads(result.stdout)
+    assert said["inputs"] == ["image", "target"]
+    assert said["outputs"] == ["logits", "heatmap"]
+    session = onnxruntime.InferenceSession("explained.onnx", providers=["CPUExecutionProvider"])
+    from PIL import Image
+
+    picture = np.asarray(Image.open("cat.png"))[None]
+    logits, heatmap = session.run(None, {"image": picture, "target": np.array([3])})
+    expected = package.explain("model.onnx", "cat.png", target=3)
+    assert heatmap.shape == (1, 48, 64)
+    laid = place_map(expected.heatmap[0], expected.pictures.boxes[0], (48, 64))
+    np.testing.assert_allclose(heatmap[0], np.clip(laid, 0, 1), atol=1e-5)
+    assert logits[0, 3] == pytest.approx(expected.score[0], rel=1e-4)
+    refused = the_error(onnxviz("export", "explain", "model.onnx", "--method", "rise", "-o", "no.onnx"))
+    assert "rise is no single graph" in refused
+    assert not (place / "no.onnx").exists()

@@ -3,7 +3,7 @@ import pytest
 from methods.nets import cam_net, head_net, net, noise
 
 import onnxviz
-from onnxviz import Session, explain
+from onnxviz import Session, explain, samples
 from onnxviz.errors import SelectorError
 from onnxviz.views.heatmaps import resample
 
@@ -198,3 +198,19 @@ def test_settings_are_checked():
         explain(square_net(), X, "gradient", 0, samples=3)
     with pytest.raises(SelectorError, match="smoothgrad cannot be its own base"):
         explain(square_net(), X, "smoothgrad", 0, base="smoothgrad")
+
+
+def test_explain_reports_how_far_the_sum_is_from_the_difference():
+    found = explain(samples.sample_model(), samples.sample_picture(), "deeplift", baseline="grey")
+    [one] = found.evidence
+    assert one.checks["sum"] == pytest.approx(found.raw.sum(), rel=1e-4)
+    assert one.checks["delta"] < 1e-4 * abs(one.checks["difference"])
+    assert abs(one.checks["difference"]) > 1
+    assert found.manifest["rules"] == "deeplift"
+
+
+def test_deeplift_of_a_linear_model_is_input_times_gradient():
+    text = "(float[N,3,6,8] x) => (float[N,2] y) { f = Flatten (x) y = MatMul (f, w) }"
+    model = net(text, {"w": W})
+    found = explain(model, X, "deeplift", 1, baseline="zero")
+    close(found.raw, explain(model, X, "input-x-gradient", 1).raw)

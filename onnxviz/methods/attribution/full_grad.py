@@ -13,6 +13,7 @@ from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import Model
 from onnxviz.graph.ops import Ops, rank_of
 from onnxviz.graph.resample import resized
+from onnxviz.methods.attribution.cams import floats_at
 from onnxviz.methods.attribution.method import MAP, Maps, Method
 from onnxviz.methods.attribution.question import Question, Subject
 
@@ -74,8 +75,9 @@ def full_grad_graph(subject: Subject, _layers: Sequence[Layer] = ()) -> Model:
     def write(op: Ops, values: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
         slopes = {name: values[derived.gradients[name]] for name in at}
         picture = values[subject.input]
+        pixels, slope = floats_at(op, subject.model, derived, subject.input, values)
         given = _picture_layer(subject)
-        shares: list[tuple[Layer | None, ir.Value]] = [(given, op.Mul(slopes[subject.input], picture))]
+        shares: list[tuple[Layer | None, ir.Value]] = [(given, op.Mul(slope, pixels))]
         shares += [
             (layers.get(bias.tensor), op.Mul(slopes[bias.tensor], bias.written(op, values)))
             for bias in biases

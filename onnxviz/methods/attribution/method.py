@@ -54,7 +54,11 @@ class Method:
     keyword-only parameters. `over` says at what: one "layer", several "layers", the "pixels" of the input, or
     where the method named by its setting `base` is taken.
     `signed` says that the map shares the score out, so that its channels are summed and what is positive
-    speaks for the target; else its magnitude counts. `caveat` is what a user must know beside the picture.
+    speaks for the target; else its magnitude counts. `relative` says that only the map's differences count,
+    so that its lowest value is shown as nothing. `graph` builds the whole method as one model, where it can
+    be
+    one: from the cotangent of the scores to the raw map, the output `MAP`. `caveat` is what a user must know
+    beside the picture.
     """
 
     name: str
@@ -65,6 +69,7 @@ class Method:
     citation: str
     caveat: str | None = None
     signed: bool = False
+    relative: bool = False
     graph: Graph | None = None
     numeric: bool = False  # whether finite differences can stand in for a gradient graph
     fixed: Mapping[str, object] = field(default_factory=dict)  # settings that make a variant, not the user's

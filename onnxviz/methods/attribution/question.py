@@ -1,6 +1,6 @@
 """`Question`: pictures and targets put to a model, which every method asks through."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
@@ -185,7 +185,12 @@ class Question:
         return of_pictures(self.run(model, numbers, inputs)[name], len(numbers), name)
 
     def run(
-        self, model: Model, numbers: Sequence[int] | None = None, inputs: Array | None = None, what: str = ""
+        self,
+        model: Model,
+        numbers: Sequence[int] | None = None,
+        inputs: Array | None = None,
+        what: str = "",
+        extra: Mapping[str, Array] | None = None,
     ) -> dict[str, Array]:
         """Run a rewrite of the model for these pairs: on their pictures, or on `inputs` [K, *input] instead.
 
@@ -196,6 +201,7 @@ class Question:
             numbers: Which pairs, in any order, any one several times; None: all.
             inputs: One model input for each of them; None: the pair's picture.
             what: What the run does, for the progress bar.
+            extra: Other inputs that the rewrite has, [K, ...], a row for each pair.
 
         Returns:
             Each output by name, the pairs along its first axis.
@@ -208,7 +214,7 @@ class Question:
             part = wanted[start:stop]
             given = None if inputs is None else inputs[start:stop]
             some = self.query.some([self.pairs[number][0] for number in part], given)
-            feeds = {}
+            feeds = {name: rows[start:stop] for name, rows in (extra or {}).items()}
             if model.cotangent is not None:
                 feeds[model.cotangent] = self._cotangent(model, [self.pairs[number][1] for number in part])
             found.append(some.run(session, 0, len(part), feeds, batch=self.batch))

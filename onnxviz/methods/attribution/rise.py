@@ -92,4 +92,5 @@ RISE = Method(
     "1 / (N p) sum_n f(x m_n) m_n over random masks m",
     "samples F",
     "Petsiuk et al. 2018, arXiv:1806.07421",
+    relative=True,
 )
