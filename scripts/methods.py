@@ -30,8 +30,8 @@ Sigmoid. Raw maps keep their sign and scale; the picture shows what is positive.
 QUALITY = """
 ## How good is a map?
 
-`onnxviz explain --quality` measures insertion, deletion, ROAD, average drop, sparseness and complexity of each
-map (places go to black, and come into a blurred picture); the others are functions over arrays.
+`onnxviz explain --quality` measures insertion, deletion, ROAD, average drop, sparseness and complexity of
+each map (places go to black, and come into a blurred picture); the others are functions over arrays.
 
 | metric | definition | better | source | function |
 |---|---|---|---|---|
