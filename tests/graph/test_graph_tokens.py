@@ -170,10 +170,11 @@ def test_sizes_that_the_graph_computes():
 def test_sizes_that_follow_from_sizes_that_follow():
     """Each Reshape takes its shape from the one before: one walk knows them all."""
     steps = " ".join(
-        f"s{i} = Shape(a{i}) f{i} = Gather(s{i}, turn) a{i + 1} = Reshape(a{i}, f{i})" for i in range(40)
+        f"s{i} = Shape(a{i}) m{i} = Mod(s{i}, large) f{i} = Gather(m{i}, turn) a{i + 1} = Reshape(a{i}, f{i})"
+        for i in range(40)
     )
     text = f"(float[N,2,6] x) => (float[N,P,Q] y) {{ a0 = Relu(x) {steps} y = Relu(a40) }}"
-    model = load(net(text, turn=np.array([0, 2, 1])))
+    model = load(net(text, turn=np.array([0, 2, 1]), large=np.array(99)))
     sizes = known_sizes(model.ir_model, {"x": (1, 2, 6)})
     assert sizes["a39"] == (1, 6, 2)
     assert sizes["y"] == (1, 2, 6)

@@ -11,10 +11,10 @@ import onnxviz
 from onnxviz import explain, explainer
 from onnxviz.autodiff.spelled import spell_out
 from onnxviz.errors import ShapeError, UnsupportedOperator
-from onnxviz.graph.attention import attentions, is_fused, token_layer
+from onnxviz.graph.attention import attentions, is_fused, streams, token_layer
 from onnxviz.graph.model import load
 from onnxviz.graph.selectors import select_one
-from onnxviz.methods.attribution.layers import default_layers
+from onnxviz.methods.attribution.layers import default_layers, stages
 from onnxviz.methods.scores import find_scores
 
 DATA = Path(__file__).parents[1] / "data" / "attention"
@@ -89,6 +89,7 @@ def test_behind_the_last_attention_of_a_class_token_no_patch_has_a_gradient():
     assert not explain(model, torch["x"], "grad-cam", 0, last.name).raw.any()
     scores = find_scores(model)
     assert [layer.name for layer in default_layers(model, scores)] == ["node_layer_norm_4"]
+    assert stages(model, scores)[-1].name == "node_layer_norm_4"
     assert token_layer(model, [], scores.tensor) is None
 
 
@@ -225,6 +226,22 @@ def test_where_the_head_fits_no_earlier_block_the_gradients_are_those_of_the_las
     assert not any("legrad" in one for one in own.manifest["warnings"])
 
 
+def test_norms_behind_the_sums_leave_no_stream_to_put_the_head_on():
+    proto = transformer("heads apart")
+    for name in ("z1", "z2"):
+        [node] = [node for node in proto.graph.node if node.output[0] == name]
+        place = list(proto.graph.node).index(node)
+        node.output[0] = f"sum_{name}"
+        proto.graph.node.insert(
+            place + 1, helper.make_node("LayerNormalization", [f"sum_{name}", "even"], [name])
+        )
+    proto.graph.initializer.append(numpy_helper.from_array(np.ones(FEATURES, np.float32), "even"))
+    model = load(proto)
+    assert streams(model, attentions(model, "y"), "y") is None
+    found = explain(proto, X, "legrad", 3)
+    assert any("head fits no earlier block" in one for one in found.manifest["warnings"])
+
+
 # --- other forms of a model ------------------------------------------------------------------------------
 
 
@@ -237,10 +254,13 @@ def test_a_model_that_onnxruntime_has_fused(name, tmp_path):
     onnxruntime.InferenceSession(DATA / f"{name}.onnx", options, providers=["CPUExecutionProvider"])
     domains = {node.domain for node in onnx.load(tmp_path / "fused.onnx").graph.node}
     assert "com.microsoft" in domains
-    torch = np.load(DATA / f"{name}.npz")
-    close(explain(tmp_path / "fused.onnx", torch["x"], "legrad", 2).raw, torch["legrad"][2])
-    close(explain(tmp_path / "fused.onnx", torch["x"], "attention-rollout").raw, torch["rollout"])
-    close(explain(tmp_path / "fused.onnx", torch["x"], "grad-cam", 2).raw, torch["grad_cam"][2])
+    model, torch = load(tmp_path / "fused.onnx"), np.load(DATA / f"{name}.npz")
+    scores = find_scores(model).tensor
+    whole = not any(node.op_type == "SkipLayerNormalization" for node in model.ir_model.graph)
+    assert (streams(model, attentions(model, scores), scores) is not None) == whole
+    close(explain(model, torch["x"], "legrad", 2).raw, torch["legrad"][2])
+    close(explain(model, torch["x"], "attention-rollout").raw, torch["rollout"])
+    close(explain(model, torch["x"], "grad-cam", 2).raw, torch["grad_cam"][2])
 
 
 @pytest.mark.parametrize("method", ["legrad", "attention-rollout", "attention"])

@@ -18,18 +18,13 @@ def default_layers(model: Model, scores: Scores) -> list[Layer]:
     """The layers that Grad-CAM may be taken at, the last first: floats (quantised or not) with places.
 
     Each leads to the scores past no other of them; there are several where the scores have several heads.
-    Where the scores are read from a class token it is the norm before the last attention.
 
     Raises:
         ShapeError: There is none.
     """
-    candidates = _candidates(model, scores)
-    before_attention = token_layer(model, candidates, scores.tensor)
-    if before_attention is not None:
-        return [before_attention]
     found: list[Layer] = []
     covered: set[ir.Value] = set()
-    for layer in reversed(candidates):
+    for layer in reversed(_candidates(model, scores)):
         value = model.tensor(layer.tensor)
         if value not in covered:
             found.append(layer)
@@ -72,7 +67,10 @@ def chosen_layers(model: Model, selectors: str | int | Sequence[str | int]) -> l
 
 
 def _candidates(model: Model, scores: Scores) -> list[Layer]:
-    """The layers with places that the scores are computed from, in the model's order."""
+    """The layers with places that the scores are computed from, in the model's order.
+
+    Where a class token makes the scores, none behind its last attention: no place moves them from there.
+    """
     before = before_scores(model, scores)
     found = []
     for layer in model.layers:
@@ -80,4 +78,5 @@ def _candidates(model: Model, scores: Scores) -> list[Layer]:
         floats = (value.dtype is not None and value.dtype.is_floating_point()) or scale_of(value) is not None
         if layer.is_spatial and floats and value in before:
             found.append(layer)
-    return found
+    last = token_layer(model, found, scores.tensor)
+    return found if last is None else found[: found.index(last) + 1]
