@@ -12,7 +12,7 @@ import onnx_ir as ir
 from onnxviz.graph.families import family, in_family
 from onnxviz.graph.flow import ancestors, reads
 from onnxviz.graph.model import Model, shape_of
-from onnxviz.graph.receptive import Field, Trace, trace_axes
+from onnxviz.graph.receptive import Field, Trace, spatial_sources, trace_axes
 
 _QUANTISED = (ir.DataType.UINT8, ir.DataType.INT8)
 _INTEGER_PRODUCTS = ("ConvInteger", "MatMulInteger")
@@ -100,7 +100,7 @@ def layer_table(model: Model) -> tuple[Layer, ...]:
     graph = model.ir_model.graph
     needed = ancestors(graph.outputs)
     traces = trace_axes(graph)
-    space = _spatial_sources(graph, traces)
+    space = spatial_sources(graph, traces)
     names = _unique_names(graph)
     nodes, moving = _data(graph)
     layers: list[Layer] = []
@@ -108,7 +108,10 @@ def layer_table(model: Model) -> tuple[Layer, ...]:
         tensor = node.outputs[0]
         if not _carries(node, tensor) or not any(output in needed for output in node.outputs):
             continue
-        grid, channel = _maps(node, tensor, traces.get(tensor), space)
+        grid, channel = seen, _ = _maps(node, tensor, traces.get(tensor), space)
+        tokens, cut = None, None if seen else model.places.layout(str(tensor.name))
+        if cut is not None:
+            grid, channel, tokens = cut
         layers.append(
             Layer(
                 index=len(layers),
@@ -119,9 +122,10 @@ def layer_table(model: Model) -> tuple[Layer, ...]:
                 shape=shape_of(tensor),
                 params=sum(_size(weight) for weight in _weights(node, moving)),
                 macs=_macs(node),
-                receptive_field=_receptive_field(traces.get(tensor), grid),
+                receptive_field=_receptive_field(traces.get(tensor), seen),
                 grid=grid,
                 channel=channel,
+                tokens=tokens,
             )
         )
     return tuple(layers)
@@ -190,18 +194,6 @@ def _unique_names(graph: ir.Graph) -> Mapping[ir.Node, str]:
         if node.name and count[node.name] == 1 and makers.get(node.name, node) is node
         else out
         for out, node in makers.items()
-    }
-
-
-def _spatial_sources(graph: ir.Graph, traces: Mapping[ir.Value, Trace]) -> set[int]:
-    """The input axes that are places: those that some convolution or pool slides over."""
-    return {
-        field.source
-        for node in graph
-        if in_family(node, ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"))
-        and node.inputs[0] in traces
-        for field in traces[node.inputs[0]].axes[2:]  # type: ignore[index]
-        if field is not None
     }
 
 

@@ -19,6 +19,7 @@ from onnxviz.graph.weights import external_tensors, place_weights
 
 if TYPE_CHECKING:
     from onnxviz.graph.layers import Layer
+    from onnxviz.graph.tokens import Places
 
 ModelLike: TypeAlias = "Model | str | os.PathLike[str] | onnx.ModelProto"
 
@@ -83,6 +84,13 @@ class Model:
         from onnxviz.graph.layers import layer_table
 
         return layer_table(self)
+
+    @cached_property
+    def places(self) -> "Places":
+        """Which axes of each tensor are places of the picture, in networks that cut it into tokens."""
+        from onnxviz.graph.tokens import trace_places
+
+        return trace_places(self)
 
     @property
     def metadata(self) -> Mapping[str, str]:

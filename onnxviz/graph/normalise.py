@@ -74,6 +74,34 @@ def refresh_shapes(
 def with_shapes(copy: ir.Model, inputs: Mapping[str, Iterable[int | str | None]] | None = None) -> ir.Model:
     """As `refresh_shapes`, for a model that nobody else holds: it is used up."""
     on_disk = external_tensors(copy)
+    heavy = _lightened(copy, inputs)
+    inferred = ir.from_proto(infer_shapes(ir.to_proto(copy)))
+    for value in list(inferred.graph.inputs):
+        if value.name in heavy:
+            inferred.graph.inputs.remove(value)
+            value.const_value = heavy[str(value.name)]
+            inferred.graph.register_initializer(value)
+    for outside in on_disk[:1]:
+        ir.external_data.set_base_dir(inferred.graph, outside.base_dir)
+    return inferred
+
+
+def known_sizes(
+    model: ir.Model, inputs: Mapping[str, Iterable[int | str | None]]
+) -> Mapping[str, tuple[int, ...]]:
+    """The shapes of all tensors whose every size can be told, for inputs of those shapes."""
+    copy = model.clone()
+    _lightened(copy, inputs)
+    try:
+        return shapes.known_sizes(ir.to_proto(copy))
+    except onnx.shape_inference.InferenceError:
+        return {}
+
+
+def _lightened(
+    copy: ir.Model, inputs: Mapping[str, Iterable[int | str | None]] | None
+) -> Mapping[str, ir.TensorProtocol]:
+    """Make inputs, in place, of the weights that hold no shapes, and return them; set the inputs' shapes."""
     weights = {name: value.const_value for name, value in copy.graph.initializers.items()}
     heavy = {
         name: tensor for name, tensor in weights.items() if tensor is not None and tensor.nbytes > _SMALL
@@ -90,15 +118,7 @@ def with_shapes(copy: ir.Model, inputs: Mapping[str, Iterable[int | str | None]]
                 value.shape = None
         for name, shape in inputs.items():
             given[name].shape = ir.Shape(shape)
-    inferred = ir.from_proto(infer_shapes(ir.to_proto(copy)))
-    for value in list(inferred.graph.inputs):
-        if value.name in heavy:
-            inferred.graph.inputs.remove(value)
-            value.const_value = heavy[value.name]
-            inferred.graph.register_initializer(value)
-    for outside in on_disk[:1]:
-        ir.external_data.set_base_dir(inferred.graph, outside.base_dir)
-    return inferred
+    return heavy
 
 
 def split_weights(proto: onnx.ModelProto, folder: Path) -> tuple[onnx.ModelProto, list[onnx.TensorProto]]:

@@ -84,6 +84,18 @@ def trace_axes(graph: ir.Graph) -> Mapping[ir.Value, Trace]:
     return traces
 
 
+def spatial_sources(graph: ir.Graph, traces: Mapping[ir.Value, Trace]) -> set[int]:
+    """The input axes that are places: those that some convolution or pool slides over."""
+    return {
+        field.source
+        for node in graph
+        if in_family(node, ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"))
+        and node.inputs[0] in traces
+        for field in traces[node.inputs[0]].axes[2:]  # type: ignore[index]
+        if field is not None
+    }
+
+
 def _through(node: ir.Node, output: ir.Value, traces: Mapping[ir.Value, Trace]) -> Trace:
     if output.shape is None:
         return Trace((), whole=True)

@@ -31,7 +31,7 @@ _SHADOW = "onnxviz shadow"  # begins the names of what no model has
 # What onnx's evaluator and every runtime compute alike.
 _ELEMENTWISE = frozenset(
     ["Abs", "Add", "And", "Cast", "Ceil", "Div", "Equal", "Floor", "Greater", "GreaterOrEqual"]
-).union(["Less", "LessOrEqual", "Max", "Min", "Mul", "Neg", "Not", "Or", "Sqrt", "Sub", "Where"])
+).union(["Less", "LessOrEqual", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Sqrt", "Sub", "Where"])
 _MOVING = frozenset(
     ["Concat", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"]
 )
@@ -57,6 +57,67 @@ def infer_shapes(proto: onnx.ModelProto, strict: bool = False) -> onnx.ModelProt
     if not proto.functions and _lacks_ranks(told.graph):
         _take_over(_helped(told).graph, inferred.graph)
     return inferred
+
+
+def known_sizes(proto: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """The shapes, of the outer graph's tensors, of which every size can be told.
+
+    One walk in which each node's shape follows from the sizes and numbers known before it: what takes a shape
+    from a tensor whose shape was computed, again and again, needs no more rounds than one.
+
+    Raises:
+        InferenceError: The graph contradicts itself.
+    """
+    told = infer_shapes(proto)
+    opsets = {entry.domain: entry.version for entry in told.opset_import}
+    lender, graph = _Lender(opsets), told.graph
+    types = {value.name: value.type for value in (*graph.input, *graph.value_info, *graph.output)}
+    types |= {tensor.name: _info(tensor).type for tensor in graph.initializer}
+    shapes: Shapes = ChainMap({name: _shape(kind) for name, kind in types.items() if _is_told(kind)})
+    numbers: Numbers = ChainMap({tensor.name: _small(tensor) for tensor in graph.initializer})
+    for node in graph.node:
+        numbers.update(dict.fromkeys(node.output))
+        made = lender.made(node, shapes, numbers)
+        for name, array in zip(node.output, made, strict=False):
+            if array is not None and array.size <= _SMALL and not _has_symbols(array) and name:
+                numbers[name] = array = array.astype(np.int64) if array.dtype == object else array
+                shapes[name], types[name] = array.shape, _info(onnx.numpy_helper.from_array(array, name)).type
+        if not all(_is_static(shapes.get(name)) for name in node.output if name):
+            for name, kind in _inferred_alone(node, types, numbers, told).items():
+                types[name], shapes[name] = kind, _shape(kind)
+    return {name: shape for name, shape in shapes.items() if shape is not None and _is_static(shape)}  # type: ignore[misc]
+
+
+def _inferred_alone(
+    node: onnx.NodeProto, types: Mapping[str, onnx.TypeProto], numbers: Numbers, model: onnx.ModelProto
+) -> Mapping[str, onnx.TypeProto]:
+    """The types of one node's outputs, from what is known of its inputs; none where that fails."""
+    known = {name: numbers.get(name) for name in node.input}
+    given = {
+        name: onnx.numpy_helper.from_array(array, name)
+        for name, array in known.items()
+        if array is not None and array.dtype != object
+    }
+    try:
+        version = {entry.domain: entry.version for entry in model.opset_import}[node.domain]
+        return onnx.shape_inference.infer_node_outputs(
+            onnx.defs.get_schema(node.op_type, version, node.domain),
+            node,
+            {name: types[name] for name in node.input if name in types},
+            given,
+            opset_imports=list(model.opset_import),
+            ir_version=model.ir_version,
+        )
+    except Exception:  # odd graphs fail in many ways; their shapes are unknown then
+        return {}
+
+
+def _is_static(shape: Shape | None) -> bool:
+    return shape is not None and all(isinstance(size, int) for size in shape)
+
+
+def _has_symbols(array: Array) -> bool:
+    return array.dtype == object and not all(isinstance(size, int) for size in array.flat)
 
 
 def _helped(told: onnx.ModelProto) -> onnx.ModelProto:
@@ -165,7 +226,7 @@ class _Lender:
             else:
                 for inner in _nested([node]):
                     self._walk(inner, shapes, numbers)
-                made = self._made(node, shapes, numbers)
+                made = self.made(node, shapes, numbers)
             for name, array in zip(node.output, made, strict=False):
                 if name and numbers[name] is None:
                     self._keep(graph, numbers, name, array, lent=node.op_type != "Constant")
@@ -199,7 +260,7 @@ class _Lender:
         branches[idle].output.extend(same)
         return [inside[run].get(y.name) for y in made]
 
-    def _made(self, node: onnx.NodeProto, shapes: Shapes, numbers: Numbers) -> Sequence[Array | None]:
+    def made(self, node: onnx.NodeProto, shapes: Shapes, numbers: Numbers) -> Sequence[Array | None]:
         """The outputs of a node that is plain, and whose inputs are known."""
         if node.domain or self._left <= 0 or all(numbers[name] is not None for name in node.output):
             return []

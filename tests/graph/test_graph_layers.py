@@ -438,7 +438,7 @@ def test_operators_in_onnxruntimes_own_layout_name_no_places():
     assert places(found["n"]) == ((), None)
 
 
-def test_tokens_have_no_maps():
+def test_tokens_have_the_maps_of_the_grid_that_they_were_cut_from():
     found = by_tensor(
         """(float[N,3,8,8] x) => (float[N,16,5] y) {
             c = Conv<strides = [2,2]>(x, w)
@@ -452,11 +452,14 @@ def test_tokens_have_no_maps():
         v=noise(6, 5),
     )
     assert places(found["c"]) == ((2, 3), 1)
+    assert places(found["r"]) == ((2,), 1)
+    for tensor in "tmy":
+        assert places(found[tensor]) == ((1,), 2)
+    assert [found[tensor].channels for tensor in "rtmy"] == [6, 6, 5, 5]
     for tensor in "rtmy":
-        assert places(found[tensor]) == ((), None)
-        assert found[tensor].channels is None
+        assert found[tensor].tokens == (0, 4, 4)
         assert found[tensor].receptive_field is None
-        assert not found[tensor].is_spatial
+        assert found[tensor].is_spatial
 
 
 def test_sound_and_volumes():

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from onnxviz.errors import ShapeError
+from onnxviz.graph.attention import token_layer
 from onnxviz.graph.flow import ancestors
 from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import Model
@@ -66,7 +67,10 @@ def chosen_layers(model: Model, selectors: str | int | Sequence[str | int]) -> l
 
 
 def _candidates(model: Model, scores: Scores) -> list[Layer]:
-    """The layers with places that the scores are computed from, in the model's order."""
+    """The layers with places that the scores are computed from, in the model's order.
+
+    Where a class token makes the scores, none behind its last attention: no place moves them from there.
+    """
     before = before_scores(model, scores)
     found = []
     for layer in model.layers:
@@ -74,4 +78,5 @@ def _candidates(model: Model, scores: Scores) -> list[Layer]:
         floats = (value.dtype is not None and value.dtype.is_floating_point()) or scale_of(value) is not None
         if layer.is_spatial and floats and value in before:
             found.append(layer)
-    return found
+    last = token_layer(model, found, scores.tensor)
+    return found if last is None else found[: found.index(last) + 1]

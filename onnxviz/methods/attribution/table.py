@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from onnxviz.errors import SelectorError, did_you_mean
 from onnxviz.methods.attribution.ablation import ABLATIONS
+from onnxviz.methods.attribution.attention import ATTENTION
 from onnxviz.methods.attribution.cams import GRADIENT_CAMS
 from onnxviz.methods.attribution.composed import COMPOSED
 from onnxviz.methods.attribution.contrast import CONTRASTS
@@ -28,6 +29,7 @@ FAMILIES: Mapping[str, tuple[Method, ...]] = MappingProxyType(
     {
         "Class activation maps": (*GRADIENT_CAMS, *CONTRASTS, *LAYERED, FULL_GRAD),
         "Class activation maps without a gradient": (*SCORE_CAMS, *ABLATIONS, *RECIPROCALS, *CONTROLS),
+        "Attention": ATTENTION,
         "Gradients over the pixels": (*PIXEL_GRADIENTS, *PATHS, DEEP_LIFT),
         "Perturbation": (OCCLUSION, RISE, LIME, *SHAPLEY, SOBOL),
         "Over another method": (*SAMPLED, *COMPOSED),
