@@ -1,3 +1,4 @@
+import ast
 import importlib.util
 import json
 import os
@@ -108,9 +109,12 @@ def test_every_package_that_is_imported_is_required() -> None:
     required = {re.split(r"[^\w-]", line)[0].replace("-", "_") for line in PROJECT["dependencies"]}
     modules = {"PIL": "pillow", "google": "onnx"}  # protobuf comes with onnx
     for path in (ROOT / "onnxviz").rglob("*.py"):
-        for package in re.findall(r"^\s*(?:from|import) (\w+)", path.read_text("utf-8"), re.MULTILINE):
-            if package not in sys.stdlib_module_names and package not in ("onnxviz", "ml_dtypes"):
-                assert modules.get(package, package) in required, f"{path.name} imports {package}"
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names = [node.module] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for package in (str(name).partition(".")[0] for name in names):
+                if package not in sys.stdlib_module_names and package not in ("onnxviz", "ml_dtypes"):
+                    assert modules.get(package, package) in required, f"{path.name} imports {package}"
 
 
 def shell_lines(page: str) -> Iterator[str]:

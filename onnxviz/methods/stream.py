@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from onnxviz.errors import ImageError
+from onnxviz.errors import DisconnectedError, ImageError, ShapeError, UnsupportedOperator
 from onnxviz.graph.model import ModelLike, load
 from onnxviz.methods.attribution.question import AT_ONCE, Bench
 from onnxviz.methods.attribution.table import find_method
@@ -59,7 +59,8 @@ def explain_parts(
         layer, gradient, seed, preprocess, inputs, size, device, batch, output, labels: As in `explain`.
         optional: The numbers of the pictures that are passed over where they cannot be read; any other is an
             error.
-        skip: Called with a message for each picture passed over.
+        skip: Called with a message for each picture passed over, and each of several methods that the model
+            does not suit.
         quality: Whether to measure how good each map is.
 
     Raises:
@@ -69,7 +70,7 @@ def explain_parts(
     model, bench = load(model), Bench(device)
     for name, settings in methods.items():
         find_method(name).read(settings)
-    done = 0
+    done, able = 0, dict(methods)
     for start, stop in track(list(batches(len(images), batch or AT_ONCE)), "pictures"):
         failed: dict[int, ImageError] = {}
 
@@ -88,24 +89,30 @@ def explain_parts(
             continue
         numbers = [number for number in range(start, stop) if number - start not in failed]
         wanted = [(picture, target) for picture in range(len(query)) for target in targets]
-        explanations = {
-            name: explain_each(
-                query,
-                wanted,
-                name,
-                layer,
-                gradient,
-                seed,
-                device=device,
-                batch=batch,
-                output=output,
-                labels=labels,
-                settings=settings,
-                bench=bench,
-                quality=quality,
-            )
-            for name, settings in methods.items()
-        }
+        explanations: dict[str, Explanation] = {}
+        for name, settings in list(able.items()):
+            try:
+                explanations[name] = explain_each(
+                    query,
+                    wanted,
+                    name,
+                    layer,
+                    gradient,
+                    seed,
+                    device=device,
+                    batch=batch,
+                    output=output,
+                    labels=labels,
+                    settings=settings,
+                    bench=bench,
+                    quality=quality,
+                )
+            except (UnsupportedOperator, DisconnectedError, ShapeError) as err:
+                # Of several methods those that suit the model are worth having.
+                if done or len(able) == 1:
+                    raise
+                del able[name]
+                skip(f"{name} is left out: {err}")
         done += len(numbers)
         yield Part(numbers, explanations)
     if not done:

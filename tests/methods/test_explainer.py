@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -11,7 +12,8 @@ from onnxviz.errors import SelectorError, ShapeError
 from onnxviz.methods.attribution.table import METHODS
 from onnxviz.views.heatmaps import place
 
-GRAPHS = [name for name, method in METHODS.items() if method.graph is not None]
+ATTENTION = ("legrad", "attention-rollout", "attention")
+GRAPHS = [name for name, method in METHODS.items() if method.graph is not None and name not in ATTENTION]
 X = noise(4, 3, 8, 10)
 
 
@@ -37,6 +39,17 @@ def test_the_exported_heatmap_is_that_of_explain(method):
     np.testing.assert_allclose(found["logits"], run(load(given), {"x": X})["logits"], rtol=1e-5)
     assert found["heatmap"].dtype == np.float32
     assert (found["heatmap"].max(axis=(1, 2)) == pytest.approx(1)) or method.startswith("lrp")
+
+
+@pytest.mark.parametrize("method", ATTENTION)
+def test_the_attention_of_a_transformer_is_exported_too(method):
+    given = load(Path(__file__).parents[1] / "data" / "attention" / "vit_class.onnx")
+    [where], [scores] = given.inputs, given.outputs
+    x = noise(2, *(size for size in where.shape[1:] if isinstance(size, int)))
+    found = run(explainer(given, method), {where.name: x, "target": np.array([1, 0])})
+    np.testing.assert_allclose(found["heatmap"], explain(given, x, method, [1, 0]).heatmap, atol=2e-6)
+    assert found[scores.name].shape[0] == 2
+    assert (found["heatmap"].max(axis=(1, 2)) == 1).all()
 
 
 def test_a_target_below_zero_is_the_top_class():

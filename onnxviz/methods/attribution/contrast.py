@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxviz.autodiff.pullback import gradient
-from onnxviz.errors import TargetError
+from onnxviz.errors import ShapeError, TargetError
 from onnxviz.graph.extend import extend
 from onnxviz.graph.feature_maps import flattened, restored
 from onnxviz.graph.layers import Layer
@@ -71,6 +71,11 @@ def shapley_graph(subject: Subject, layers: Sequence[Layer]) -> Model:
     sum(g A), the graph of the gradient is differentiated once more.
     """
     [layer] = layers
+    dtype = subject.model.tensor(layer.tensor).dtype
+    if dtype is None or not dtype.is_floating_point():
+        raise ShapeError(
+            f"layer {layer.name!r} holds integers, which are not differentiated twice; shapley-cam takes a layer of floats"
+        )
     return subject.bench.model(("shapley-cam", layer.tensor), lambda: _shapley(subject, layer))
 
 
