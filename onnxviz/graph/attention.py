@@ -15,6 +15,7 @@ from onnxviz.graph.tokens import tokens_of
 
 _FUSED = ("Attention", "MultiHeadAttention", "QAttention", "PackedAttention", "GroupQueryAttention")
 _MOVES = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Cast")
+_QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 _MIXING = ("MatMul", "Gemm", "Conv", "Einsum", "Attention", "QAttention")
 
 
@@ -95,7 +96,7 @@ def projected(model: Model, attended: ir.Value) -> ir.Value | None:
     """What the queries of an attention are a linear map of; None where no such map is found."""
     value: ir.Value | None = attended
     while value is not None and (node := value.producer()) is not None:
-        moving = [one for one in node.inputs if one is not None and one.name in model.places.axes]
+        moving = [one for one in node.inputs if one is not None and _is_traced(model, one)]
         value = moving[0] if moving else None
         if in_family(node, _MIXING) and len(moving) == 1:
             return value
@@ -120,25 +121,31 @@ def streams(model: Model, found: Sequence[Attention], target: str) -> list[ir.Va
         if not inside:
             return None
         given = [value for value in inside[0].inputs if value is not None and value not in behind]
-        if len(given) != 1 or (counts and given[0] not in made):
+        if len(given) != 1 or (counts and _summed(given[0]) not in made):
             return None
         left.append(given[0])
         counts.append(len(inside))
     per_block = {one - other for one, other in zip(counts, [*counts[1:], 0], strict=True)}
     if len(per_block) > 1 or len(set(left)) < len(left):
         return None
-    return [*left[1:], _with_bias(model, inside[-1].outputs[0])]
+    return [*left[1:], _settled(model, inside[-1].outputs[0])]
 
 
-def _with_bias(model: Model, value: ir.Value) -> ir.Value:
-    """A sum with the weights that are added to it alone, as a fused sum is written out."""
+def _settled(model: Model, value: ir.Value) -> ir.Value:
+    """A sum as the next block reads it: quantised and back, or with the bias that a fused sum had."""
     readers = [node for node in value.consumers() if node.op_type not in ("Shape", "Size")]
-    if len(readers) != 1 or readers[0].op_type != "Add":
-        return value
-    others = [str(other.name) for other in readers[0].inputs if other is not None and other is not value]
-    if any(name in model.places.axes for name in others):
-        return value
-    return _with_bias(model, readers[0].outputs[0])
+    moving = [one for node in readers for one in node.inputs if one is not None and _is_traced(model, one)]
+    if len(readers) == len(moving) == 1 and readers[0].op_type in ("Add", *_QUANTISERS):
+        return _settled(model, readers[0].outputs[0])
+    return value
+
+
+def _summed(value: ir.Value) -> ir.Value:
+    """What a value is, quantised and back."""
+    node = value.producer()
+    if node is not None and node.op_type in _QUANTISERS and node.inputs[0] is not None:
+        return _summed(node.inputs[0])
+    return value
 
 
 def head_of(model: Model, stream: ir.Value, target: str) -> list[ir.Node] | None:
@@ -147,7 +154,7 @@ def head_of(model: Model, stream: ir.Value, target: str) -> list[ir.Node] | None
     between = (behind & needed) - {stream}
     nodes = [node for node in model.ir_model.graph if any(value in between for value in node.outputs)]
     read = {value for node in nodes for value in node.inputs if value is not None}
-    return nodes if all(v in behind or v.name not in model.places.axes for v in read) else None
+    return nodes if all(v in behind or not _is_traced(model, v) for v in read) else None
 
 
 def read_out(model: Model, target: str) -> list[int] | None:
@@ -198,6 +205,10 @@ def _tokens(model: Model, value: ir.Value) -> tuple[int, int, int] | None:
     """The tokens of a value that has features of each."""
     layout = model.places.layout(str(value.name))
     return None if layout is None or layout[1] is None else layout[2]
+
+
+def _is_traced(model: Model, value: ir.Value) -> bool:
+    return value.name in model.places.axes
 
 
 def _adds_tokens(model: Model, node: ir.Node) -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxviz.autodiff.pullback import gradient
-from onnxviz.autodiff.rules.quantization import is_quantiser
+from onnxviz.autodiff.rules.quantization import is_quantiser, unclipped
 from onnxviz.autodiff.ruleset import GRADIENT, RuleSet, zero_everywhere
 from onnxviz.autodiff.spelled import spell_out
 from onnxviz.autodiff.variants import STRAIGHT_THROUGH
@@ -20,6 +20,7 @@ from onnxviz.graph.replay import replay
 from onnxviz.methods.attribution.cams import at_least_single
 from onnxviz.methods.attribution.method import MAP, Graph, Maps, Method
 from onnxviz.methods.attribution.question import Question, Subject
+from onnxviz.methods.scores import quantised_scores
 
 _SCORES = "onnxviz.block_scores"
 _STOP = "onnxviz.stop"  # marks, in a node's metadata, where no gradient passes
@@ -54,7 +55,8 @@ def legrad_graph(subject: Subject, _layers: Sequence[Layer] = ()) -> Model:
         if scored is None:
             derived = subject.gradient(maps)
         else:
-            derived = gradient(scored, of=_SCORES, wrt=maps, rules=_rules(scored), keep=subject.keep)
+            rules = _rules(subject)
+            derived = gradient(scored, of=_SCORES, wrt=maps, rules=rules, keep=subject.keep)
 
         def write(op: Ops, values: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
             slopes = (values[derived.gradients[name]] for name in maps)
@@ -179,7 +181,7 @@ def _block_scores(subject: Subject, found: list[Attention]) -> Model | None:
         for stream in earlier:
             _stop_behind(op, stream)
             given = {last: stream}
-            replay(op, copies, given)
+            _replay_in_floats(op, copies, given)
             scores.append(given[values[subject.scores.tensor]])
         total = op.Sum(*scores)
         total.shape = values[subject.scores.tensor].shape
@@ -200,9 +202,23 @@ def _stop_behind(op: Ops, stream: ir.Value) -> None:
         use.node.replace_input_with(use.idx, copy)
 
 
-def _rules(model: Model) -> RuleSet:
-    quantised = any(map(is_quantiser, model.ir_model.graph))
-    base = STRAIGHT_THROUGH if quantised else GRADIENT
+def _replay_in_floats(op: Ops, nodes: Sequence[ir.Node], given: dict[ir.Value, ir.Value]) -> None:
+    """The head for another block's tokens, less its quantisers: their ranges are those of the last block."""
+    for node in nodes:
+        before = node.inputs[0].producer() if node.op_type == "DequantizeLinear" and node.inputs[0] else None
+        if before is not None and before.op_type == "QuantizeLinear" and before.outputs[0] in given:
+            source = before.inputs[0]
+            assert source is not None
+            given[node.outputs[0]] = given.get(source, source)
+        else:
+            replay(op, [node], given)
+
+
+def _rules(subject: Subject) -> RuleSet:
+    """The true gradient, straight through quantisers, but for the stops; a score never clips."""
+    quantised = any(map(is_quantiser, subject.model.ir_model.graph))
+    ends = quantised_scores(subject.model, subject.scores)
+    base = unclipped(STRAIGHT_THROUGH, ends) if quantised else GRADIENT
     return base.when(lambda node: _STOP in node.metadata_props, zero_everywhere)
 
 
