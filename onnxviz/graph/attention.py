@@ -11,7 +11,7 @@ from onnxviz.graph.flow import ancestors, dependents
 from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import Model
 from onnxviz.graph.ops import constant_of
-from onnxviz.graph.tokens import tokens_of
+from onnxviz.graph.tokens import size_of, tokens_of
 
 _FUSED = ("Attention", "MultiHeadAttention", "QAttention", "PackedAttention", "GroupQueryAttention")
 _MOVES = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Cast")
@@ -23,17 +23,19 @@ _MIXING = ("MatMul", "Gemm", "Conv", "Einsum", "Attention", "QAttention")
 class Attention:
     """A map of attention [N, heads, T, T], or [N * heads, T, T]: from each of T tokens to each.
 
-    `tokens` are how many are in front that have no place, and the height and width of the others' grid.
+    `tokens` are how many are in front that have no place, and the height and width of the grid of those
+    that have one; `size` is T.
     """
 
     tensor: str
     tokens: tuple[int, int, int]
+    size: int
 
     @property
-    def size(self) -> int:
-        """The number of tokens that have a place, or are in front of those."""
+    def placed(self) -> range:
+        """The tokens that have a place."""
         before, height, width = self.tokens
-        return before + height * width
+        return range(before, before + height * width)
 
 
 def is_fused(node: ir.Node) -> bool:
@@ -52,7 +54,8 @@ def attending(model: Model, target: str) -> list[ir.Value]:
         value = node.outputs[0]
         made = axes.get(str(value.name), ())
         between = len(made) > 2 and made[-1] == made[-2] and tokens_of(made[-1]) is not None
-        if value in needed and (is_fused(node) or (node.op_type == "Softmax" and between)):
+        over_keys = node.op_type == "Softmax" and node.attributes.get_int("axis", -1) in (-1, len(made) - 1)
+        if value in needed and (is_fused(node) or (over_keys and between)):
             found.append(value)
     return found
 
@@ -79,7 +82,7 @@ def attentions(model: Model, target: str) -> list[Attention]:
                 f"attention {name!r} reaches over windows of the picture, not over all of it; "
                 "use a map of the last layer, such as grad-cam"
             )
-        found.append(Attention(name, tokens))
+        found.append(Attention(name, tokens, size_of(queries)))
     if not found:
         raise ShapeError(
             "this model has no attention between the tokens of a picture of known height and width; "
@@ -158,22 +161,24 @@ def head_of(model: Model, stream: ir.Value, target: str) -> list[ir.Node] | None
 
 
 def read_out(model: Model, target: str) -> list[int] | None:
-    """The tokens in front (a class token) that alone lead to `target`; None where others do too."""
+    """The tokens without a place (a class token) that alone lead to `target`; None where others do too."""
     needed = ancestors([model.tensor(target)])
     values = [value for node in model.ir_model.graph for value in node.outputs if value in needed]
     last = next((value for value in reversed(values) if _tokens(model, value) is not None), None)
-    tokens = None if last is None else _tokens(model, last)
-    if last is None or tokens is None:
+    layout = None if last is None else model.places.layout(str(last.name))
+    if last is None or layout is None:
         return None
+    axis = model.places.axes[str(last.name)][layout[0][0]]
+    before, height, width = layout[2] or (0, 0, 0)
     found = set[int]()
     for node in last.consumers():
         if node.op_type in ("Shape", "Size") or not any(value in needed for value in node.outputs):
             continue
-        picked = _picked(node, Attention(str(last.name), tokens).size)
+        picked = _picked(node, size_of(axis))
         if not picked or any(model.places.layout(str(value.name)) for value in node.outputs):
             return None
         found.update(picked)
-    return sorted(found) if found and max(found) < tokens[0] else None
+    return sorted(found) if found and found.isdisjoint(range(before, before + height * width)) else None
 
 
 def token_layer(model: Model, candidates: Sequence[Layer], target: str) -> Layer | None:

@@ -207,6 +207,20 @@ def test_legrad_by_hand(how):
     close(explain(transformer(how), X, "legrad", 1).raw, np.mean(blocks, axis=0)[:, 1:].reshape(3, 2, 3))
 
 
+def test_a_class_token_behind_the_others():
+    """Without an embedding of positions, attention knows no order: the maps are the same."""
+    text = NET.replace("(k, t)", "(t, k)").format(
+        blocks=" ".join(
+            (SPLIT + WRITTEN_OUT["heads among the pictures"] + JOIN).format(a=b - 1, b=b) for b in (1, 2)
+        )
+    )
+    for last in (6, -1):
+        moved = net(text, given() | {"first": np.array(last)})
+        for method in ("legrad", "attention-rollout", "grad-cam"):
+            close(explain(moved, X, method, 1).raw, explain(transformer("heads apart"), X, method, 1).raw)
+    assert attentions(load(moved), "y")[0].tokens == (0, 2, 3)
+
+
 def test_where_the_head_fits_no_earlier_block_the_gradients_are_those_of_the_last_score():
     """Here the scores read what the first block leaves, too."""
     proto = transformer("heads apart")

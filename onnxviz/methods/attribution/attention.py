@@ -66,7 +66,7 @@ def legrad_graph(subject: Subject, _layers: Sequence[Layer] = ()) -> Model:
 
         return extend(derived, MAP, write, subject.keep)
 
-    return subject.bench.model(("legrad", subject.keep), build)
+    return subject.bench.model(("legrad", subject.scores.tensor, subject.keep), build)
 
 
 def uses_own_scores(subject: Subject) -> bool:
@@ -114,7 +114,8 @@ def _attention_graph(
         start = op.CastLike(op.constant(row), maps[-1])
         return {MAP: _places(op, op.Squeeze(spread(op, start, maps), op.ints(1)), found[0])}
 
-    return subject.bench.model((name, subject.keep), lambda: extend(subject.model, MAP, write, subject.keep))
+    key = (name, subject.scores.tensor, subject.keep)
+    return subject.bench.model(key, lambda: extend(subject.model, MAP, write, subject.keep))
 
 
 def _rolled(op: Ops, row: ir.Value, maps: Sequence[ir.Value]) -> ir.Value:
@@ -126,8 +127,7 @@ def _rolled(op: Ops, row: ir.Value, maps: Sequence[ir.Value]) -> ir.Value:
 
 def _reading(subject: Subject, attention: Attention) -> np.ndarray:
     """The share of each token in what the scores are read from, [1, 1, T]."""
-    before, _, _ = attention.tokens
-    read = read_out(subject.model, subject.scores.tensor) or range(before, attention.size)
+    read = read_out(subject.model, subject.scores.tensor) or attention.placed
     row = np.zeros((1, 1, attention.size), np.float32)
     row[..., list(read)] = 1 / len(read)
     return row
@@ -151,9 +151,10 @@ def _heads(op: Ops, value: ir.Value, picture: ir.Value, attention: Attention) ->
 
 def _places(op: Ops, row: ir.Value, attention: Attention) -> ir.Value:
     """The numbers [N, T] of those tokens that have a place, as [N, h, w]."""
-    before, height, width = attention.tokens
-    placed = op.Slice(row, op.ints(before), op.ints(attention.size), op.ints(1))
-    return op.Reshape(placed, op.ints(0, height, width))
+    first, end = attention.placed.start, attention.placed.stop
+    return op.Reshape(
+        op.Slice(row, op.ints(first), op.ints(end), op.ints(1)), op.ints(0, *attention.tokens[1:])
+    )
 
 
 def _head(subject: Subject, found: list[Attention]) -> tuple[list[ir.Value], list[ir.Node]] | None:
