@@ -87,6 +87,111 @@ def gradients() -> dict[str, float]:
     return figures
 
 
+def explaining() -> dict[str, float]:
+    """What each method takes for one picture, at the last convolution and at fire4, sessions made before.
+
+    Beside the milliseconds, how many pictures go through the trunk (up to the layer, or the whole model) and
+    how many copies through the tail.
+    """
+    import numpy as np
+
+    from onnxviz import Session, load
+    from onnxviz.methods.attribution.layers import chosen_layers
+    from onnxviz.methods.attribution.pose import pose
+    from onnxviz.methods.attribution.question import Bench
+    from onnxviz.methods.attribution.table import find_method
+    from onnxviz.methods.query import ask
+    from onnxviz.samples import sample_model
+
+    model = load(sample_model())
+    picture = np.random.default_rng(0).normal(0, 50, (1, 3, 227, 227)).astype(np.float32)
+    plain = Session(model, "cpu")
+    figures = {"forward": repeated(lambda: plain.run({"input": picture}))}
+    question = pose(ask(model, picture), [(0, 285)], Bench("cpu")).question
+    counts = {"trunk": 0.0, "tail": 0.0}
+    whole = Session.run
+
+    def counting(self: Session, feeds: dict[str, np.ndarray], *given: object, **named: object) -> object:
+        rows = len(next(iter(feeds.values())))
+        counts["trunk" if "input" in feeds else "tail"] += rows
+        return whole(self, feeds, *given, **named)  # type: ignore[call-overload]
+
+    for name in METHODS_MEASURED:
+        for at in ("conv10", "fire4_concat"):
+            method, layers = find_method(name), chosen_layers(model, at)
+            key = f"{name} {at}"
+            figures[key] = repeated(lambda m=method, at=layers: m(question, at, {}), 0.5)  # type: ignore[misc]
+            counts |= {"trunk": 0, "tail": 0}
+            Session.run = counting  # type: ignore[assignment, method-assign]
+            method(question, layers, {})
+            Session.run = whole  # type: ignore[method-assign]
+            figures |= {f"{key} {where}": count for where, count in counts.items()}
+    return figures
+
+
+METHODS_MEASURED = (
+    *("grad-cam", "grad-cam++", "hires-cam", "layer-cam", "eigen-cam", "shapley-cam"),
+    *("ablation-cam", "recipro-cam", "faster-score-cam", "gradient", "deeplift"),
+)
+
+PEER = """
+import json, sys, time, torch
+library = torch.library.Library("torchvision", "DEF")
+for name in ("nms", "qnms"):
+    library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+import torchvision, pytorch_grad_cam as pgc
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from statistics import median
+torch.set_num_threads(int(sys.argv[1]))
+network, x = torchvision.models.squeezenet1_1().eval(), torch.randn(1, 3, 227, 227)
+def milliseconds(call, seconds):
+    for _ in range(2): call()
+    times, started = [], time.perf_counter()
+    while time.perf_counter() - started < seconds or len(times) < 3:
+        before = time.perf_counter(); call(); times.append(time.perf_counter() - before)
+    return 1000 * median(times)
+def forward():
+    with torch.no_grad(): network(x)
+found = {"forward": milliseconds(forward, 2)}
+layers = {"conv10": network.classifier[1], "fire4_concat": network.features[7]}
+methods = {"grad-cam": pgc.GradCAM, "grad-cam++": pgc.GradCAMPlusPlus, "hires-cam": pgc.HiResCAM,
+    "layer-cam": pgc.LayerCAM, "eigen-cam": pgc.EigenCAM, "ablation-cam": pgc.AblationCAM}
+for at, layer in layers.items():
+    for name, kind in methods.items():
+        if name == "ablation-cam" and at == "conv10": continue
+        with kind(model=network, target_layers=[layer]) as cam:
+            call = lambda: cam(input_tensor=x, targets=[ClassifierOutputTarget(285)])
+            found[f"{name} {at}"] = milliseconds(call, 0.5)
+print(json.dumps(found))
+"""
+
+
+def peer_figures(python: str) -> dict[str, float]:
+    """What pytorch-grad-cam takes for the same network, by a Python that has it and torchvision."""
+    done = subprocess.run(
+        [python, "-W", "ignore", "-c", PEER, str(os.cpu_count())], check=True, capture_output=True, text=True
+    )
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def explained_table(e: dict[str, float], peer: dict[str, float] | None) -> str:
+    """A row for each method and layer."""
+    head = "| method | at | one picture | of the forward pass | trunk | tail | grad-cam (PyTorch) |\n"
+    rows = []
+    for name in METHODS_MEASURED:
+        for at in ("conv10", "fire4_concat"):
+            key = f"{name} {at}"
+            if name in ("gradient", "deeplift") and at != "conv10":
+                continue
+            where = "the pixels" if name in ("gradient", "deeplift") else at
+            theirs = "" if peer is None or key not in peer else f"{peer[key] / peer['forward']:.2f}"
+            ours = f"{e[key]:.1f} ms | {e[key] / e['forward']:.2f}"
+            counted = f"{e[f'{key} trunk']:.0f} | {e[f'{key} tail']:.0f}"
+            rows.append(f"| {name} | {where} | {ours} | {counted} | {theirs} |\n")
+    return f"{head}|---|---|---|---|---|---|---|\n{''.join(rows)}"
+
+
 def builds() -> dict[str, float]:
     """Nodes of the networks that the onnx package ships and of their gradients; CPU time to build these."""
     import onnx
@@ -159,10 +264,11 @@ MEASURES: dict[str, Callable[[], dict[str, float]]] = {
     "gradients": gradients,
     "builds": builds,
     "drawing": drawing,
+    "explaining": explaining,
 }
 
 
-def page() -> str:
+def page(peer: dict[str, float] | None = None) -> str:
     """The page with figures measured now."""
     from onnxviz.samples import sample_model, sample_picture
 
@@ -170,7 +276,8 @@ def page() -> str:
     helped = command_seconds("-m", "onnxviz", "--help")
     inspected = command_seconds("-m", "onnxviz", "inspect", str(sample_model()))
     explained = command_seconds("-m", "onnxviz", "explain", str(sample_model()), str(sample_picture()))
-    g, b, d = measure("gradients"), measure("builds"), measure("drawing")
+    g, b, d, e = (measure(name) for name in ("gradients", "builds", "drawing", "explaining"))
+    beside = "" if peer is None else f" ({peer['forward']:.1f} ms in PyTorch)"
     built = [name.removesuffix(" nodes") for name in b if name.endswith(" nodes")]
     forward = g["forward"]
     runtime = next(n for n in ("onnxruntime-gpu", "onnxruntime") if _installed(n))
@@ -196,6 +303,14 @@ Times depend on the machine, the ratios less.
 | the plain model | {g["nodes"]:.0f} | | {forward:.1f} ms | 1.00 |
 {_row(g, "conv10", "Grad-CAM at the last activation")}{_row(g, "fire4", "Grad-CAM at fire4")}\
 {_row(g, "pixels", "the gradient over the pixels")}
+## Explaining one picture by SqueezeNet 1.1
+
+The whole method, from the picture to the raw map, once its sessions are made; the plain forward pass takes
+{e["forward"]:.1f} ms{beside}. `trunk` counts the pictures that go through the model (up to the layer, where the
+rest is a tail), `tail` the copies that go on from the layer. The last column is the same method of
+pytorch-grad-cam over PyTorch's own forward pass, with its scaling to the picture's size.
+
+{explained_table(e, peer)}
 ## Building gradients
 
 Of the scores by the picture, for the nine networks that the onnx package ships (opset 9, their weights made
@@ -235,12 +350,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
+    parser.add_argument(
+        "--peer", metavar="PYTHON", help="a Python with torchvision and grad-cam, to measure beside"
+    )
     parser.add_argument("--measure", choices=MEASURES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
         print(json.dumps(MEASURES[arguments.measure]()))
         return
-    text = page()
+    text = page(None if arguments.peer is None else peer_figures(arguments.peer))
     if arguments.write:
         PAGE.write_text(text, encoding="utf-8")
     print(text)

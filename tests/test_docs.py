@@ -77,3 +77,8 @@ def test_every_method_says_what_it_is():
         assert method.cost, name
         assert method.citation, name
         assert set(method.settings) <= set(methods.documented(method)), name
+
+
+def test_the_pages_count_the_methods():
+    for page in ("README.md", "CHANGELOG.md"):
+        assert f"{len(METHODS)} methods" in (ROOT / page).read_text(encoding="utf-8")

@@ -90,6 +90,19 @@ def z_plus_rule(eps: float = EPSILON) -> LayerRule:
     return alpha_beta_rule(1, 0, eps)
 
 
+def excitation_rule(eps: float = EPSILON) -> LayerRule:
+    """R_i = sum_j (x_i w_ij)+ / (the sum of that over i) R_j; biases win nothing (Zhang et al. 2018, eq. 5).
+
+    For inputs that are not negative, the probability that unit i wins over the others below unit j.
+    """
+
+    def rule(layer: Layer, r: ir.Value) -> ir.Value:
+        op, (plus, minus), w = layer.op, layer.x_parts, layer.w
+        return layer.distribute(r, (plus, op.Relu(w)), (minus, op.Min(w, 0)), eps=eps)
+
+    return rule
+
+
 def z_box_rule(low: Bound = None, high: Bound = None, eps: float = EPSILON) -> LayerRule:
     """R_i = sum_j (x_i w_ij - l_i w_ij+ - h_i w_ij-) / (the sum of that over i) R_j (Montavon et al. 2017).
 
@@ -217,7 +230,12 @@ def epsilon_alpha2_beta1(eps: float = EPSILON) -> RuleSet:
     return composite("lrp-epsilon-alpha2-beta1", alpha_beta_rule(2, 1), epsilon_rule(eps))
 
 
+def excitation_backprop() -> RuleSet:
+    """Excitation backpropagation: the winner takes its share, layer by layer (Zhang et al. 2018)."""
+    return composite("excitation-backprop", excitation_rule())
+
+
 LRP_RULE_SETS = (
     *(lrp_0(), lrp_epsilon(), lrp_gamma(), lrp_z_plus(), lrp_alpha_beta(), lrp_z_box(), lrp_w_square()),
-    *(lrp_flat(), epsilon_plus(), epsilon_gamma_box(), epsilon_alpha2_beta1()),
+    *(lrp_flat(), epsilon_plus(), epsilon_gamma_box(), epsilon_alpha2_beta1(), excitation_backprop()),
 )

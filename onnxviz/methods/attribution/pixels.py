@@ -172,6 +172,13 @@ PIXEL_GRADIENTS = (
         "Zeiler & Fergus 2014, arXiv:1311.2901",
         pixel_graph("deconvnet"),
     ),
+    _pixels(
+        "excitation-backprop",
+        "the probability that each pixel wins: its share of the positive contributions, layer by layer",
+        "Zhang et al. 2018, arXiv:1608.00507",
+        pixel_graph("excitation-backprop"),
+        signed=True,
+    ),
     *(
         Method(
             name,
