@@ -306,8 +306,8 @@ Times depend on the machine, the ratios less.
 ## Explaining one picture by SqueezeNet 1.1
 
 The whole method, from the picture to the raw map, once its sessions are made; the plain forward pass takes
-{e["forward"]:.1f} ms{beside}. `trunk` counts the pictures that go through the model (up to the layer, where the
-rest is a tail), `tail` the copies that go on from the layer. The last column is the same method of
+{e["forward"]:.1f} ms{beside}. `trunk` counts the pictures that go through the model (up to the layer, where
+the rest is a tail), `tail` the copies that go on from the layer. The last column is the same method of
 pytorch-grad-cam over PyTorch's own forward pass, with its scaling to the picture's size.
 
 {explained_table(e, peer)}

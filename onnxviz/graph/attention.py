@@ -11,10 +11,11 @@ from onnxviz.graph.flow import ancestors, dependents
 from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import Model
 from onnxviz.graph.ops import constant_of
-from onnxviz.graph.tokens import tokens_of
+from onnxviz.graph.tokens import size_of, tokens_of
 
 _FUSED = ("Attention", "MultiHeadAttention", "QAttention", "PackedAttention", "GroupQueryAttention")
 _MOVES = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Cast")
+_QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 _MIXING = ("MatMul", "Gemm", "Conv", "Einsum", "Attention", "QAttention")
 
 
@@ -22,17 +23,19 @@ _MIXING = ("MatMul", "Gemm", "Conv", "Einsum", "Attention", "QAttention")
 class Attention:
     """A map of attention [N, heads, T, T], or [N * heads, T, T]: from each of T tokens to each.
 
-    `tokens` are how many are in front that have no place, and the height and width of the others' grid.
+    `tokens` are how many are in front that have no place, and the height and width of the grid of those
+    that have one; `size` is T.
     """
 
     tensor: str
     tokens: tuple[int, int, int]
+    size: int
 
     @property
-    def size(self) -> int:
-        """The number of tokens that have a place, or are in front of those."""
+    def placed(self) -> range:
+        """The tokens that have a place."""
         before, height, width = self.tokens
-        return before + height * width
+        return range(before, before + height * width)
 
 
 def is_fused(node: ir.Node) -> bool:
@@ -51,7 +54,8 @@ def attending(model: Model, target: str) -> list[ir.Value]:
         value = node.outputs[0]
         made = axes.get(str(value.name), ())
         between = len(made) > 2 and made[-1] == made[-2] and tokens_of(made[-1]) is not None
-        if value in needed and (is_fused(node) or (node.op_type == "Softmax" and between)):
+        over_keys = node.op_type == "Softmax" and node.attributes.get_int("axis", -1) in (-1, len(made) - 1)
+        if value in needed and (is_fused(node) or (over_keys and between)):
             found.append(value)
     return found
 
@@ -78,7 +82,7 @@ def attentions(model: Model, target: str) -> list[Attention]:
                 f"attention {name!r} reaches over windows of the picture, not over all of it; "
                 "use a map of the last layer, such as grad-cam"
             )
-        found.append(Attention(name, tokens))
+        found.append(Attention(name, tokens, size_of(queries)))
     if not found:
         raise ShapeError(
             "this model has no attention between the tokens of a picture of known height and width; "
@@ -95,7 +99,7 @@ def projected(model: Model, attended: ir.Value) -> ir.Value | None:
     """What the queries of an attention are a linear map of; None where no such map is found."""
     value: ir.Value | None = attended
     while value is not None and (node := value.producer()) is not None:
-        moving = [one for one in node.inputs if one is not None and one.name in model.places.axes]
+        moving = [one for one in node.inputs if one is not None and _is_traced(model, one)]
         value = moving[0] if moving else None
         if in_family(node, _MIXING) and len(moving) == 1:
             return value
@@ -120,25 +124,31 @@ def streams(model: Model, found: Sequence[Attention], target: str) -> list[ir.Va
         if not inside:
             return None
         given = [value for value in inside[0].inputs if value is not None and value not in behind]
-        if len(given) != 1 or (counts and given[0] not in made):
+        if len(given) != 1 or (counts and _summed(given[0]) not in made):
             return None
         left.append(given[0])
         counts.append(len(inside))
     per_block = {one - other for one, other in zip(counts, [*counts[1:], 0], strict=True)}
     if len(per_block) > 1 or len(set(left)) < len(left):
         return None
-    return [*left[1:], _with_bias(model, inside[-1].outputs[0])]
+    return [*left[1:], _settled(model, inside[-1].outputs[0])]
 
 
-def _with_bias(model: Model, value: ir.Value) -> ir.Value:
-    """A sum with the weights that are added to it alone, as a fused sum is written out."""
+def _settled(model: Model, value: ir.Value) -> ir.Value:
+    """A sum as the next block reads it: quantised and back, or with the bias that a fused sum had."""
     readers = [node for node in value.consumers() if node.op_type not in ("Shape", "Size")]
-    if len(readers) != 1 or readers[0].op_type != "Add":
-        return value
-    others = [str(other.name) for other in readers[0].inputs if other is not None and other is not value]
-    if any(name in model.places.axes for name in others):
-        return value
-    return _with_bias(model, readers[0].outputs[0])
+    moving = [one for node in readers for one in node.inputs if one is not None and _is_traced(model, one)]
+    if len(readers) == len(moving) == 1 and readers[0].op_type in ("Add", *_QUANTISERS):
+        return _settled(model, readers[0].outputs[0])
+    return value
+
+
+def _summed(value: ir.Value) -> ir.Value:
+    """What a value is, quantised and back."""
+    node = value.producer()
+    if node is not None and node.op_type in _QUANTISERS and node.inputs[0] is not None:
+        return _summed(node.inputs[0])
+    return value
 
 
 def head_of(model: Model, stream: ir.Value, target: str) -> list[ir.Node] | None:
@@ -147,26 +157,28 @@ def head_of(model: Model, stream: ir.Value, target: str) -> list[ir.Node] | None
     between = (behind & needed) - {stream}
     nodes = [node for node in model.ir_model.graph if any(value in between for value in node.outputs)]
     read = {value for node in nodes for value in node.inputs if value is not None}
-    return nodes if all(v in behind or v.name not in model.places.axes for v in read) else None
+    return nodes if all(v in behind or not _is_traced(model, v) for v in read) else None
 
 
 def read_out(model: Model, target: str) -> list[int] | None:
-    """The tokens in front (a class token) that alone lead to `target`; None where others do too."""
+    """The tokens without a place (a class token) that alone lead to `target`; None where others do too."""
     needed = ancestors([model.tensor(target)])
     values = [value for node in model.ir_model.graph for value in node.outputs if value in needed]
     last = next((value for value in reversed(values) if _tokens(model, value) is not None), None)
-    tokens = None if last is None else _tokens(model, last)
-    if last is None or tokens is None:
+    layout = None if last is None else model.places.layout(str(last.name))
+    if last is None or layout is None:
         return None
+    axis = model.places.axes[str(last.name)][layout[0][0]]
+    before, height, width = layout[2] or (0, 0, 0)
     found = set[int]()
     for node in last.consumers():
         if node.op_type in ("Shape", "Size") or not any(value in needed for value in node.outputs):
             continue
-        picked = _picked(node, Attention(str(last.name), tokens).size)
+        picked = _picked(node, size_of(axis))
         if not picked or any(model.places.layout(str(value.name)) for value in node.outputs):
             return None
         found.update(picked)
-    return sorted(found) if found and max(found) < tokens[0] else None
+    return sorted(found) if found and found.isdisjoint(range(before, before + height * width)) else None
 
 
 def token_layer(model: Model, candidates: Sequence[Layer], target: str) -> Layer | None:
@@ -198,6 +210,10 @@ def _tokens(model: Model, value: ir.Value) -> tuple[int, int, int] | None:
     """The tokens of a value that has features of each."""
     layout = model.places.layout(str(value.name))
     return None if layout is None or layout[1] is None else layout[2]
+
+
+def _is_traced(model: Model, value: ir.Value) -> bool:
+    return value.name in model.places.axes
 
 
 def _adds_tokens(model: Model, node: ir.Node) -> bool:

@@ -63,7 +63,7 @@ class Places:
     def layout(self, tensor: str) -> Layout | None:
         """The places, the axis of features, and the tokens, as a `Layer` has them; None without places."""
         axes = self.axes.get(tensor, ())
-        if not axes or _has_places(axes[0]) or _size(axes[0]) != self.batch:
+        if not axes or _has_places(axes[0]) or size_of(axes[0]) != self.batch:
             return None
         tokens = [axis for axis, parts in enumerate(axes) if tokens_of(parts)]
         rows, columns = (
@@ -98,9 +98,8 @@ def trace_places(model: "Model") -> Places:
     axes[places[0]], axes[places[1]] = (Part(shape[places[0]], "rows"),), (Part(shape[places[1]], "columns"),)
     known = {str(image.name): tuple(axes)}
     for node in graph:
-        if node.op_type not in ("Shape", "Size") and any(
-            v is not None and v.name in known for v in node.inputs
-        ):
+        read = {str(value.name) for value in node.inputs if value is not None}
+        if node.op_type not in ("Shape", "Size") and not read.isdisjoint(known):
             known.update(_through(node, known, sizes))
     return Places(known, shape[0])
 
@@ -151,7 +150,8 @@ def _plain(sizes: Iterable[int]) -> Axes:
     return tuple((Part(size),) if size != 1 else () for size in sizes)
 
 
-def _size(axis: Axis) -> int:
+def size_of(axis: Axis) -> int:
+    """The number of positions of an axis."""
     return int(np.prod([part.size for part in axis], dtype=np.int64))
 
 
@@ -184,7 +184,7 @@ def _token_axis(tokens: tuple[int, int, int], size: int) -> Axis:
 
 def _resized(axis: Axis, size: int) -> Axis:
     """An axis of rows or columns some of which are left, or between which others are put."""
-    if _size(axis) == size:
+    if size_of(axis) == size:
         return axis
     if size != 1 and len(axis) == 1 and axis[0].of in ("rows", "columns"):
         return (Part(size, axis[0].of),)
@@ -194,7 +194,7 @@ def _resized(axis: Axis, size: int) -> Axis:
 def _cut(axis: Axis, begin: int | None, size: int) -> Axis:
     """Some positions of an axis, side by side; their number tells which, where the first is not known."""
     tokens = tokens_of(axis)
-    if tokens is None or _size(axis) == size:
+    if tokens is None or size_of(axis) == size:
         return _resized(axis, size)
     before, height, width = tokens
     begin = before if begin is None and size == height * width else begin
@@ -221,7 +221,7 @@ def _through(node: ir.Node, known: Mapping[str, Axes], sizes: Sizes) -> Mapping[
 
 def _fitting(axes: Axes | None, shape: tuple[int, ...]) -> Axes:
     """The axes where they are of those sizes; else nothing is known of them."""
-    return axes if axes is not None and tuple(map(_size, axes)) == shape else _plain(shape)
+    return axes if axes is not None and tuple(map(size_of, axes)) == shape else _plain(shape)
 
 
 def _axes(value: ir.Value | None, known: Mapping[str, Axes], sizes: Sizes) -> Axes | None:
@@ -243,7 +243,7 @@ def _broadcast(operands: _Operands, sizes: Sequence[int]) -> Axes:
     found: list[Axis] = []
     for place, size in enumerate(sizes, start=-len(sizes)):
         given = [axes[place] for axes in operands if axes is not None and len(axes) >= -place]
-        said = {axis for axis in given if _size(axis) == size and _has_places(axis)}
+        said = {axis for axis in given if size_of(axis) == size and _has_places(axis)}
         if len(said) > 1:
             said = {tuple(replace(part, stride=1) for part in axis) for axis in said}
         found.append(said.pop() if len(said) == 1 else _plain([size])[0])
@@ -293,14 +293,18 @@ def _sliced(node: ir.Node, operands: _Operands, sizes: tuple[int, ...]) -> Axes 
     data = operands[0]
     if data is None:
         return None
-    starts, axes_of = (constant_of(node.inputs[i]) if len(node.inputs) > i else None for i in (1, 3))
+    starts, axes_of, steps = (
+        constant_of(node.inputs[i]) if len(node.inputs) > i else None for i in (1, 3, 4)
+    )
+    if steps is not None and (steps < 0).any():
+        return None
     given = [] if starts is None else starts.tolist()
     named = range(len(given)) if axes_of is None else axes_of.tolist()
     begins = {axis % len(data): begin for axis, begin in zip(named, given, strict=False)}
     found = []
     for axis, (parts, size) in enumerate(zip(data, sizes, strict=True)):
         begin = begins.get(axis)
-        found.append(_cut(parts, begin if begin is None or begin >= 0 else begin + _size(parts), size))
+        found.append(_cut(parts, begin if begin is None or begin >= 0 else begin + size_of(parts), size))
     return tuple(found)
 
 
@@ -324,7 +328,7 @@ def _gathered(node: ir.Node, operands: _Operands, sizes: tuple[int, ...]) -> Axe
     picked = _plain(made)
     if len(made) == 1:
         consecutive = places is not None and places.size and (np.diff(places) == 1).all() and places[0] >= 0
-        rolled = places is not None and sorted(places.tolist()) == list(range(_size(data[axis])))
+        rolled = places is not None and sorted(places.tolist()) == list(range(size_of(data[axis])))
         kept = data[axis] if rolled and len(data[axis]) == 1 else _plain(made)[0]
         picked = (_cut(data[axis], int(places[0]), made[0]) if consecutive and places is not None else kept,)
     return (*data[:axis], *picked, *data[axis + 1 :])
@@ -342,7 +346,7 @@ def _concatenated(node: ir.Node, operands: _Operands, sizes: tuple[int, ...]) ->
     kinds = {tuple(part.of for part in one) for one in placed}
     tokens = tokens_of(placed[0]) if len(placed) == 1 else None
     if tokens is not None:
-        front = sum(map(_size, parts[: parts.index(placed[0])]))
+        front = sum(map(size_of, parts[: parts.index(placed[0])]))
         found[axis] = _token_axis((front + tokens[0], *tokens[1:]), sizes[axis])
     elif kinds in ({("rows",)}, {("columns",)}):
         found[axis] = _resized(placed[0], sizes[axis])

@@ -58,6 +58,7 @@ CUTS = {
     "e, d = Split<axis = 1>(z, sizes)": (0, 4, 6),
     "d = Gather<axis = 1>(z, all)": (0, 4, 6),
     "d = Slice(z, two, end, one)": None,
+    "d = Slice(z, end, bottom, one, down)": None,
     "d, e = Split<axis = 1>(z, other)": None,
     "d = Gather<axis = 1>(z, odd)": None,
 }
@@ -74,6 +75,8 @@ def test_a_prefix_that_is_dropped(cut):
         two=np.array([2]),
         back=np.array([-24]),
         end=np.array([2**62]),
+        bottom=np.array([-(2**62)]),
+        down=np.array([-1]),
         sizes=np.array([1, 24]),
         other=np.array([20, 5]),
         all=np.arange(1, 25),

@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxviz.autodiff.pullback import gradient
-from onnxviz.autodiff.rules.quantization import is_quantiser
+from onnxviz.autodiff.rules.quantization import is_quantiser, unclipped
 from onnxviz.autodiff.ruleset import GRADIENT, RuleSet, zero_everywhere
 from onnxviz.autodiff.spelled import spell_out
 from onnxviz.autodiff.variants import STRAIGHT_THROUGH
@@ -20,6 +20,7 @@ from onnxviz.graph.replay import replay
 from onnxviz.methods.attribution.cams import at_least_single
 from onnxviz.methods.attribution.method import MAP, Graph, Maps, Method
 from onnxviz.methods.attribution.question import Question, Subject
+from onnxviz.methods.scores import quantised_scores
 
 _SCORES = "onnxviz.block_scores"
 _STOP = "onnxviz.stop"  # marks, in a node's metadata, where no gradient passes
@@ -54,7 +55,8 @@ def legrad_graph(subject: Subject, _layers: Sequence[Layer] = ()) -> Model:
         if scored is None:
             derived = subject.gradient(maps)
         else:
-            derived = gradient(scored, of=_SCORES, wrt=maps, rules=_rules(scored), keep=subject.keep)
+            rules = _rules(subject)
+            derived = gradient(scored, of=_SCORES, wrt=maps, rules=rules, keep=subject.keep)
 
         def write(op: Ops, values: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
             slopes = (values[derived.gradients[name]] for name in maps)
@@ -64,7 +66,7 @@ def legrad_graph(subject: Subject, _layers: Sequence[Layer] = ()) -> Model:
 
         return extend(derived, MAP, write, subject.keep)
 
-    return subject.bench.model(("legrad", subject.keep), build)
+    return subject.bench.model(("legrad", subject.scores.tensor, subject.keep), build)
 
 
 def uses_own_scores(subject: Subject) -> bool:
@@ -112,7 +114,8 @@ def _attention_graph(
         start = op.CastLike(op.constant(row), maps[-1])
         return {MAP: _places(op, op.Squeeze(spread(op, start, maps), op.ints(1)), found[0])}
 
-    return subject.bench.model((name, subject.keep), lambda: extend(subject.model, MAP, write, subject.keep))
+    key = (name, subject.scores.tensor, subject.keep)
+    return subject.bench.model(key, lambda: extend(subject.model, MAP, write, subject.keep))
 
 
 def _rolled(op: Ops, row: ir.Value, maps: Sequence[ir.Value]) -> ir.Value:
@@ -124,8 +127,7 @@ def _rolled(op: Ops, row: ir.Value, maps: Sequence[ir.Value]) -> ir.Value:
 
 def _reading(subject: Subject, attention: Attention) -> np.ndarray:
     """The share of each token in what the scores are read from, [1, 1, T]."""
-    before, _, _ = attention.tokens
-    read = read_out(subject.model, subject.scores.tensor) or range(before, attention.size)
+    read = read_out(subject.model, subject.scores.tensor) or attention.placed
     row = np.zeros((1, 1, attention.size), np.float32)
     row[..., list(read)] = 1 / len(read)
     return row
@@ -149,9 +151,10 @@ def _heads(op: Ops, value: ir.Value, picture: ir.Value, attention: Attention) ->
 
 def _places(op: Ops, row: ir.Value, attention: Attention) -> ir.Value:
     """The numbers [N, T] of those tokens that have a place, as [N, h, w]."""
-    before, height, width = attention.tokens
-    placed = op.Slice(row, op.ints(before), op.ints(attention.size), op.ints(1))
-    return op.Reshape(placed, op.ints(0, height, width))
+    first, end = attention.placed.start, attention.placed.stop
+    return op.Reshape(
+        op.Slice(row, op.ints(first), op.ints(end), op.ints(1)), op.ints(0, *attention.tokens[1:])
+    )
 
 
 def _head(subject: Subject, found: list[Attention]) -> tuple[list[ir.Value], list[ir.Node]] | None:
@@ -179,7 +182,7 @@ def _block_scores(subject: Subject, found: list[Attention]) -> Model | None:
         for stream in earlier:
             _stop_behind(op, stream)
             given = {last: stream}
-            replay(op, copies, given)
+            _replay_in_floats(op, copies, given)
             scores.append(given[values[subject.scores.tensor]])
         total = op.Sum(*scores)
         total.shape = values[subject.scores.tensor].shape
@@ -200,9 +203,23 @@ def _stop_behind(op: Ops, stream: ir.Value) -> None:
         use.node.replace_input_with(use.idx, copy)
 
 
-def _rules(model: Model) -> RuleSet:
-    quantised = any(map(is_quantiser, model.ir_model.graph))
-    base = STRAIGHT_THROUGH if quantised else GRADIENT
+def _replay_in_floats(op: Ops, nodes: Sequence[ir.Node], given: dict[ir.Value, ir.Value]) -> None:
+    """The head for another block's tokens, less its quantisers: their ranges are those of the last block."""
+    for node in nodes:
+        before = node.inputs[0].producer() if node.op_type == "DequantizeLinear" and node.inputs[0] else None
+        if before is not None and before.op_type == "QuantizeLinear" and before.outputs[0] in given:
+            source = before.inputs[0]
+            assert source is not None
+            given[node.outputs[0]] = given.get(source, source)
+        else:
+            replay(op, [node], given)
+
+
+def _rules(subject: Subject) -> RuleSet:
+    """The true gradient, straight through quantisers, but for the stops; a score never clips."""
+    quantised = any(map(is_quantiser, subject.model.ir_model.graph))
+    ends = quantised_scores(subject.model, subject.scores)
+    base = unclipped(STRAIGHT_THROUGH, ends) if quantised else GRADIENT
     return base.when(lambda node: _STOP in node.metadata_props, zero_everywhere)
 
 

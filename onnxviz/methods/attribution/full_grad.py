@@ -86,9 +86,10 @@ def full_grad_graph(subject: Subject, _layers: Sequence[Layer] = ()) -> Model:
         planes = [
             resized(op, _plane(op, layer, share), *size)
             for layer, share in shares
-            if layer is not None and layer.channel is not None and len(layer.grid) == 2
+            if layer is not None and layer.channel is not None and (len(layer.grid) == 2 or layer.tokens)
         ]
-        total = [_summed(op, share) for _, share in shares]
+        rows = op.Concat(op.Shape(picture, start=0, end=1), op.ints(-1), axis=0)
+        total = [op.ReduceSum(op.Reshape(share, rows), op.ints(1), keepdims=0) for _, share in shares]
         return {MAP: op.Sum(*planes), _TOTAL: op.Sum(*total)}
 
     return subject.bench.model(("full-grad",), lambda: extend(derived, MAP, write, subject.keep))
@@ -101,11 +102,6 @@ def _plane(op: Ops, layer: Layer, share: ir.Value) -> ir.Value:
     span = op.Sub(op.ReduceMax(flat, op.ints(1, 2), keepdims=1), lowest)
     scaled = op.Div(op.Sub(flat, lowest), op.Where(op.Equal(span, 0), 1, span))
     return restored(op, op.ReduceSum(scaled, op.ints(1), keepdims=0), share, layer)
-
-
-def _summed(op: Ops, share: ir.Value) -> ir.Value:
-    """The sum over all of a picture's elements, [N]."""
-    return op.ReduceSum(op.Reshape(share, op.ints(0, -1)), op.ints(1), keepdims=0)
 
 
 def _picture_layer(subject: Subject) -> Layer:

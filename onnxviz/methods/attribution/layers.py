@@ -42,7 +42,7 @@ def stages(model: Model, scores: Scores) -> list[Layer]:
     last: dict[tuple[object, ...], Layer] = {}
     for layer in _candidates(model, scores):
         assert layer.shape is not None
-        size = layer.tokens or tuple(layer.shape[axis] for axis in layer.grid)
+        size = layer.tokens[1:] if layer.tokens else tuple(layer.shape[axis] for axis in layer.grid)
         last.pop(size, None)
         last[size] = layer
     return list(last.values())
