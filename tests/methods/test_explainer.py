@@ -9,17 +9,11 @@ from methods.nets import cam_net, head_net, net, noise
 
 from onnxviz import explain, explainer, load, samples
 from onnxviz.errors import SelectorError, ShapeError
-from onnxviz.methods.attribution.attention import ATTENTION
 from onnxviz.methods.attribution.table import METHODS
 from onnxviz.views.heatmaps import place
 
-<<<<<<< HEAD
 ATTENTION = ("legrad", "attention-rollout", "attention")
 GRAPHS = [name for name, method in METHODS.items() if method.graph is not None and name not in ATTENTION]
-=======
-# Those of attention need some, and are run on transformers in test_attention.py.
-GRAPHS = [name for name, method in METHODS.items() if method.graph is not None and method not in ATTENTION]
->>>>>>> tokens
 X = noise(4, 3, 8, 10)
 
 

@@ -74,7 +74,7 @@ def shapley_graph(subject: Subject, layers: Sequence[Layer]) -> Model:
     dtype = subject.model.tensor(layer.tensor).dtype
     if dtype is None or not dtype.is_floating_point():
         raise ShapeError(
-            f"layer {layer.name!r} holds integers, which are not differentiated twice; shapley-cam takes floats"
+            f"layer {layer.name!r} holds integers, and shapley-cam differentiates twice; choose one of floats"
         )
     return subject.bench.model(("shapley-cam", layer.tensor), lambda: _shapley(subject, layer))
 
