@@ -7,13 +7,17 @@ from onnxviz.graph.layers import total_parameters
 from onnxviz.graph.model import load
 from onnxviz.methods.activations import observe
 from onnxviz.methods.explain import explain, explain_each
+from onnxviz.methods.explainer import explainer
 from onnxviz.methods.kernels import blue_first, kernels
 from onnxviz.methods.manifest import manifest
 from onnxviz.methods.query import ask
 from onnxviz.methods.save import save_activations, save_kernels
-from onnxviz.methods.save_explanations import save_explanation
+from onnxviz.methods.save_explanations import explanations_into, save_explanation
+from onnxviz.methods.stream import explain_parts
 from onnxviz.runtime.devices import resolve
 from onnxviz.samples import sample_model, sample_picture
+
+COMPARED = ("grad-cam", "layer-cam", "full-grad", "deeplift", "lrp-epsilon-plus", "occlusion", "random")
 
 
 def demonstrate(folder: Path, device: str = "auto") -> Iterator[str]:
@@ -54,3 +58,13 @@ def demonstrate(folder: Path, device: str = "auto") -> Iterator[str]:
     pixels = explain(model, picture, method="gradient", device=device)
     save_explanation(pixels, folder / "saliency")
     yield f"saliency: the gradient of {pixels.evidence[0].target.text} over the pixels"
+
+    methods: dict[str, dict[str, object]] = {name: {} for name in COMPARED}
+    with explanations_into(folder / "methods", [str(picture)]) as writer:
+        for part in explain_parts(model, [picture], methods, ["top1"], device=device):
+            writer.add(part)
+    yield f"methods: {', '.join(COMPARED)}, on one sheet"
+
+    shipped = folder / "explained.onnx"
+    explainer(model, "grad-cam", fold_preprocess=True).save(shipped)
+    yield f"export: {shipped.name} takes pictures, and answers with a heatmap, in any ONNX runtime"
