@@ -163,8 +163,12 @@ def _arg_max(op: Ops, rows: ir.Value) -> ir.Value:
 
 def _heatmap(op: Ops, raw: ir.Value, picture: ir.Value, where: PictureInput, how: Method) -> ir.Value:
     """The raw map as `heatmap_of` shows it: what is positive, at the input's size, with a maximum of 1."""
+    inner = op.ints(*range(1, _rank(raw)))
+    over_pixels = _rank(raw) == 4
+    if how.relative:
+        raw = op.Sub(raw, op.ReduceMin(raw, inner, keepdims=1))
     height, width = (op.Squeeze(op.shape(picture, axis, axis + 1)) for axis in _places(where))
-    if _rank(raw) == 4:
+    if over_pixels:
         channels = op.ints(3 if where.layout == "NHWC" else 1)
         strength = (
             op.ReduceSum(raw, channels, keepdims=0)
@@ -180,7 +184,7 @@ def _heatmap(op: Ops, raw: ir.Value, picture: ir.Value, where: PictureInput, how
         highest = _highest(op, positive)
     heat = op.Min(op.Div(positive, _or_one(op, highest)), 1.0)
     # What is not finite makes a sum of zeros NaN; such a map is never painted.
-    zeros = op.ReduceSum(op.Mul(raw, 0), op.ints(*range(1, _rank(raw))), keepdims=0)
+    zeros = op.ReduceSum(op.Mul(raw, 0), inner, keepdims=0)
     return op.Where(op.Equal(op.Reshape(zeros, op.ints(-1, 1, 1)), 0), heat, 0)
 
 

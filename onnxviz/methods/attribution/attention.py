@@ -234,6 +234,7 @@ ATTENTION: tuple[Method, ...] = (
         "1 F + 1 B + the head behind each block",
         "Bousselham et al. 2024, arXiv:2404.03214",
         graph=legrad_graph,
+        relative=True,
     ),
     Method(
         "attention-rollout",
