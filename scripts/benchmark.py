@@ -62,6 +62,21 @@ def repeated(call: Callable[[], object], seconds: float = 2.0) -> float:
     return 1000 * median(times)
 
 
+def compared(call: Callable[[], object], plain: Callable[[], object], seconds: float) -> tuple[float, float]:
+    """The median time of a call in milliseconds, and the median of its ratios to another one timed in turns."""
+    for one in (plain, call):
+        one()
+    times: tuple[list[float], list[float]] = ([], [])
+    started = time.perf_counter()
+    while time.perf_counter() - started < seconds or len(times[0]) < 5:
+        for one, taken in zip((plain, call), times, strict=True):
+            before = time.perf_counter()
+            one()
+            taken.append(time.perf_counter() - before)
+    ratios = [taken / plain for plain, taken in zip(*times, strict=True)]
+    return 1000 * median(times[1]), median(ratios)
+
+
 def gradients() -> dict[str, float]:
     """The plain model, Grad-CAM's gradient at two layers, and the gradient over the pixels."""
     import numpy as np
@@ -120,7 +135,11 @@ def explaining() -> dict[str, float]:
         for at in ("conv10", "fire4_concat"):
             method, layers = find_method(name), chosen_layers(model, at)
             key = f"{name} {at}"
-            figures[key] = repeated(lambda m=method, at=layers: m(question, at, {}), 0.5)  # type: ignore[misc]
+            figures[key], figures[f"{key} ratio"] = compared(
+                lambda m=method, at=layers: m(question, at, {}),  # type: ignore[misc]
+                lambda: plain.run({"input": picture}),
+                1.0,
+            )
             counts |= {"trunk": 0, "tail": 0}
             Session.run = counting  # type: ignore[assignment, method-assign]
             method(question, layers, {})
@@ -144,15 +163,16 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from statistics import median
 torch.set_num_threads(int(sys.argv[1]))
 network, x = torchvision.models.squeezenet1_1().eval(), torch.randn(1, 3, 227, 227)
-def milliseconds(call, seconds):
-    for _ in range(2): call()
-    times, started = [], time.perf_counter()
-    while time.perf_counter() - started < seconds or len(times) < 3:
-        before = time.perf_counter(); call(); times.append(time.perf_counter() - before)
-    return 1000 * median(times)
+def compared(call, seconds):
+    forward(); call()
+    plain, taken, started = [], [], time.perf_counter()
+    while time.perf_counter() - started < seconds or len(plain) < 3:
+        for one, times in ((forward, plain), (call, taken)):
+            before = time.perf_counter(); one(); times.append(time.perf_counter() - before)
+    return 1000 * median(plain), median(t / p for p, t in zip(plain, taken))
 def forward():
     with torch.no_grad(): network(x)
-found = {"forward": milliseconds(forward, 2)}
+found = {}
 layers = {"conv10": network.classifier[1], "fire4_concat": network.features[7]}
 methods = {"grad-cam": pgc.GradCAM, "grad-cam++": pgc.GradCAMPlusPlus, "hires-cam": pgc.HiResCAM,
     "layer-cam": pgc.LayerCAM, "eigen-cam": pgc.EigenCAM, "ablation-cam": pgc.AblationCAM}
@@ -161,7 +181,7 @@ for at, layer in layers.items():
         if name == "ablation-cam" and at == "conv10": continue
         with kind(model=network, target_layers=[layer]) as cam:
             call = lambda: cam(input_tensor=x, targets=[ClassifierOutputTarget(285)])
-            found[f"{name} {at}"] = milliseconds(call, 0.5)
+            found["forward"], found[f"{name} {at}"] = compared(call, 1.0)
 print(json.dumps(found))
 """
 
@@ -185,8 +205,8 @@ def explained_table(e: dict[str, float], peer: dict[str, float] | None) -> str:
             if name in ("gradient", "deeplift") and at != "conv10":
                 continue
             where = "the pixels" if name in ("gradient", "deeplift") else at
-            theirs = "" if peer is None or key not in peer else f"{peer[key] / peer['forward']:.2f}"
-            ours = f"{e[key]:.1f} ms | {e[key] / e['forward']:.2f}"
+            theirs = "" if peer is None or key not in peer else f"{peer[key]:.2f}"
+            ours = f"{e[key]:.1f} ms | {e[f'{key} ratio']:.2f}"
             counted = f"{e[f'{key} trunk']:.0f} | {e[f'{key} tail']:.0f}"
             rows.append(f"| {name} | {where} | {ours} | {counted} | {theirs} |\n")
     return f"{head}|---|---|---|---|---|---|---|\n{''.join(rows)}"
