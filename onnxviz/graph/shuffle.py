@@ -25,6 +25,10 @@ def shuffled(model: Model, layers: Sequence[Layer], seed: int = 0) -> Model:
         numbers = constant_of(values[name])
         assert numbers is not None
         order = np.random.default_rng([seed, zlib.crc32(name.encode())]).permutation(numbers.size)
-        values[name].replace_all_uses_with(op.constant(numbers.ravel()[order].reshape(numbers.shape)))
+        mixed = op.constant(numbers.ravel()[order].reshape(numbers.shape))
+        for user, place in tuple(
+            values[name].uses()
+        ):  # not as an output, should the model answer with it too
+            user.replace_input_with(place, mixed)
     prune(copy)
     return Model(copy, model.path)
