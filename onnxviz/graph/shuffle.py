@@ -26,9 +26,8 @@ def shuffled(model: Model, layers: Sequence[Layer], seed: int = 0) -> Model:
         assert numbers is not None
         order = np.random.default_rng([seed, zlib.crc32(name.encode())]).permutation(numbers.size)
         mixed = op.constant(numbers.ravel()[order].reshape(numbers.shape))
-        for user, place in tuple(
-            values[name].uses()
-        ):  # not as an output, should the model answer with it too
+        # Not where the model answers with the weight itself: its outputs stay what they are called.
+        for user, place in tuple(values[name].uses()):
             user.replace_input_with(place, mixed)
     prune(copy)
     return Model(copy, model.path)

@@ -72,7 +72,7 @@ def test_max_sensitivity_of_whole_numbers_stays_in_their_range():
 
 
 def test_max_sensitivity_keeps_a_map_that_is_not_a_number():
-    maps = iter([1.0, np.nan, 2.0])
+    maps = iter([1.0, 2.0, np.nan])
     assert math.isnan(max_sensitivity(lambda i: np.full((len(i), 2), next(maps)), X, samples=2, batch=1))
 
 
