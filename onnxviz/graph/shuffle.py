@@ -25,6 +25,9 @@ def shuffled(model: Model, layers: Sequence[Layer], seed: int = 0) -> Model:
         numbers = constant_of(values[name])
         assert numbers is not None
         order = np.random.default_rng([seed, zlib.crc32(name.encode())]).permutation(numbers.size)
-        values[name].replace_all_uses_with(op.constant(numbers.ravel()[order].reshape(numbers.shape)))
+        mixed = op.constant(numbers.ravel()[order].reshape(numbers.shape))
+        # Not where the model answers with the weight itself: its outputs stay what they are called.
+        for user, place in tuple(values[name].uses()):
+            user.replace_input_with(place, mixed)
     prune(copy)
     return Model(copy, model.path)

@@ -27,7 +27,7 @@ def judged(question: Question, number: int, heatmap: Array) -> dict[str, float]:
     return {
         "insertion": insertion(predict, x, heatmap, blurred, places).area,
         "deletion": deletion(predict, x, heatmap, black, places).area,
-        "road": road(predict, x, heatmap, places, seed=question.seed),
+        "road": road(predict, x, heatmap, places, seed=question.seed).combined,
         "average-drop": drops([hidden(predict, x, heatmap, black, places)]).drop,
         "sparseness": gini(heatmap),
         "complexity": entropy(heatmap),

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxviz.quality.common import Array, Predict, blended, over_places
+from onnxviz.quality.common import Array, Floats, Predict, blended, over_places, predicted
+
+_ROUNDING = 1e-6  # a softmax in float32 may exceed 1 by about this much
 
 
 @dataclass(frozen=True)
@@ -13,7 +15,8 @@ class Drops:
     """Means over pictures.
 
     `drop` is the share of the probability that is lost, `increase` the share of pictures on which it rises,
-    and `gain` the share of what was missing to 1 that is gained (Zhang et al. 2024, "Opti-CAM").
+    and `gain` the share of what was missing to 1 that is gained (Zhang et al. 2024, "Opti-CAM"). Of scores
+    that are no probabilities `drop` is NaN where one is negative, and `gain` where one is above 1.
     """
 
     drop: float
@@ -32,16 +35,27 @@ def hidden(
         heat: [H, W] in [0, 1], by which the picture is multiplied.
         baseline: What stands where it is 0; the paper takes zeros.
         places: The axes of H and W in x.
+
+    Raises:
+        ShapeError: The map is not of the input's height and width.
     """
     shown = blended(x, np.asarray(baseline), over_places(heat.astype(np.float64), x, places))
-    before, after = predict(np.stack([x, shown]))
+    before, after = predicted(predict, (x, shown))
     return float(before), float(after)
 
 
 def drops(pairs: Sequence[tuple[float, float]]) -> Drops:
-    """The three figures from each picture's probabilities before and after, as `hidden` gives them."""
+    """Average drop, increase and gain, from each picture's probabilities before and after hiding.
+
+    max(0, p - o) / p, the share with o > p, and max(0, o - p) / (1 - p), for p and o as `hidden` gives them.
+    """
     before, after = np.array(pairs, np.float64).T
-    lost = np.divide(np.maximum(before - after, 0), before, out=np.zeros_like(before), where=before > 0)
-    left = 1 - before
-    gained = np.divide(np.maximum(after - before, 0), left, out=np.zeros_like(left), where=left > 0)
+    lost = _share(np.maximum(before - after, 0), before)
+    gained = _share(np.maximum(after - before, 0), 1 - before)
     return Drops(float(lost.mean()), float((after > before).mean()), float(gained.mean()))
+
+
+def _share(part: Floats, whole: Floats) -> Floats:
+    """part / whole: 0 of nothing, and NaN of less than nothing, which a share is not defined for."""
+    shares = np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0)
+    return np.where(whole < -_ROUNDING, np.nan, shares)

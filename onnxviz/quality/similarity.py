@@ -17,6 +17,8 @@ def rank_correlation(first: Array, second: Array) -> float:
 def ssim(first: Array, second: Array, window: int = 7) -> float:
     """The structural similarity of two maps, each scaled to [0, 1] (Wang et al. 2004); 1 if they are equal.
 
+    NaN where one holds NaN.
+
     Args:
         first: [H, W].
         second: [H, W].
@@ -37,4 +39,4 @@ def ssim(first: Array, second: Array, window: int = 7) -> float:
 def _scaled(values: Array) -> Array:
     exact = values.astype(np.float64)
     span = float(np.ptp(exact))
-    return (exact - exact.min()) / span if span > 0 else np.zeros_like(exact)
+    return np.zeros_like(exact) if span == 0 else (exact - exact.min()) / span

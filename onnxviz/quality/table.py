@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from onnxviz.quality.curves import deletion, insertion, road
 from onnxviz.quality.drops import drops
-from onnxviz.quality.faithfulness import infidelity, sensitivity_n
+from onnxviz.quality.faithfulness import faithfulness_correlation, infidelity, sensitivity_n
 from onnxviz.quality.localisation import mass_inside, pointing_game
-from onnxviz.quality.randomisation import cascade, random_logit
+from onnxviz.quality.randomisation import parameter_randomisation, random_logit
 from onnxviz.quality.robustness import max_sensitivity
 from onnxviz.quality.sparseness import entropy, gini
 
@@ -46,7 +46,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             Metric(
                 "road",
                 road,
-                "(LeRF - MoRF) / 2: the probability with the lowest less that with the highest filled",
+                "(LeRF - MoRF) / 2: the probability with the lowest filled, less that with the highest",
                 "higher",
                 "Rong et al. 2022, arXiv:2202.00449",
             ),
@@ -58,9 +58,16 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
                 "Chattopadhyay et al. 2018, arXiv:1710.11063",
             ),
             Metric(
+                "faithfulness-correlation",
+                faithfulness_correlation,
+                "correlation of the map's sum over random sets of places and the score lost without them",
+                "higher",
+                "Bhatt et al. 2020, arXiv:2005.00631",
+            ),
+            Metric(
                 "sensitivity-n",
                 sensitivity_n,
-                "correlation of the map's sum over random sets of places and the score lost without them",
+                "faithfulness correlation of sets of n places, for several n",
                 "higher",
                 "Ancona et al. 2018, arXiv:1711.06104",
             ),
@@ -81,7 +88,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             Metric(
                 "pointing-game",
                 pointing_game,
-                "whether the highest place lies on the object, or within 15 places of it",
+                "whether the highest place lies on the object, or within 15 places; of equal ones, the share",
                 "higher",
                 "Zhang et al. 2018, arXiv:1608.00507",
             ),
@@ -92,7 +99,13 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
                 "higher",
                 "Kohlbrenner et al. 2020, arXiv:1910.09840",
             ),
-            Metric("sparseness", gini, "Gini index of the magnitudes", "higher", "Chalasani et al. 2020"),
+            Metric(
+                "sparseness",
+                gini,
+                "Gini index of the magnitudes",
+                "higher",
+                "Chalasani et al. 2020, arXiv:1810.06583",
+            ),
             Metric(
                 "complexity",
                 entropy,
@@ -102,7 +115,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             ),
             Metric(
                 "parameter-randomisation",
-                cascade,
+                parameter_randomisation,
                 "likeness (SSIM, rank correlation) of the map to that of a model with shuffled weights",
                 "lower",
                 "Adebayo et al. 2018, arXiv:1810.03292",
