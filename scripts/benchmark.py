@@ -63,7 +63,7 @@ def repeated(call: Callable[[], object], seconds: float = 2.0) -> float:
 
 
 def compared(call: Callable[[], object], plain: Callable[[], object], seconds: float) -> tuple[float, float]:
-    """The median time of a call in milliseconds, and the median of its ratios to another one timed in turns."""
+    """The median time of a call in milliseconds, and of its ratios to another one timed in turns."""
     for one in (plain, call):
         one()
     times: tuple[list[float], list[float]] = ([], [])
