@@ -29,6 +29,8 @@ from onnxviz.vision.read import Images
 
 Array: TypeAlias = npt.NDArray[Any]
 Route: TypeAlias = Literal["graph", "numeric", "auto"]
+_SATURATED = 0.9999
+
 Selectors: TypeAlias = "str | int | Sequence[str | int] | None"
 
 
@@ -318,6 +320,13 @@ def _warnings(posed: Posed, how: Method) -> list[str]:
         found.append(f"preprocessing: {query.preprocess.source}")
     if how.caveat is not None:
         found.append(f"{how.name}: {how.caveat}")
+    if scores.squashed is not None and any(
+        probabilities(posed.answers[picture], scores).max(initial=0) > _SATURATED
+        for picture in range(len(query))
+    ):
+        found.append(
+            f"the {scores.squashed} is saturated, its gradient vanishes; the score before it is explained"
+        )
     if posed.answers.dtype.kind == "f" and not np.isfinite(posed.answers).all():
         found.append(f"output {scores.output!r} holds values that are NaN or infinite")
     return found

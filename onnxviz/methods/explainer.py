@@ -114,10 +114,11 @@ def _layers(
 ) -> Sequence[Layer]:
     if how.over == "pixels":
         return []
+    several = how.over == "layers"
     if selectors is None:
         return default_layers(subject.model, subject.scores)[:1]
     layers = chosen_layers(subject.model, selectors)
-    if len(layers) > 1:
+    if len(layers) > 1 and not several:
         raise SelectorError(f"an exported {how.name} takes one layer, not {len(layers)}")
     return layers
 

@@ -151,4 +151,4 @@ def test_what_cannot_be_exported():
     with pytest.raises(ShapeError, match="leaves its size open"):
         explainer(cam_net("N,3,H,W"), fold_preprocess=True)
     with pytest.raises(SelectorError, match="takes one layer, not 2"):
-        explainer(head_net(), "layer-cam", ["r1", "features"])
+        explainer(head_net(), "hires-cam", ["r1", "features"])

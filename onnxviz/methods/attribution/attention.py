@@ -30,7 +30,7 @@ def spelled(subject: Subject) -> Subject:
     """The subject with its fused blocks written out: maps and sums of tokens are tensors then."""
     if not any(map(_is_fused, subject.model.ir_model.graph)):
         return subject
-    model = subject.bench.model("blocks spelled out", lambda: spell_out(subject.model, _is_fused))
+    model = subject.rewrite("blocks spelled out", lambda: spell_out(subject.model, _is_fused))
     return replace(subject, model=model)
 
 
@@ -66,7 +66,7 @@ def legrad_graph(subject: Subject, _layers: Sequence[Layer] = ()) -> Model:
 
         return extend(derived, MAP, write, subject.keep)
 
-    return subject.bench.model(("legrad", subject.scores.tensor, subject.keep), build)
+    return subject.rewrite(("legrad", subject.scores.tensor, subject.keep), build)
 
 
 def uses_own_scores(subject: Subject) -> bool:
@@ -115,7 +115,7 @@ def _attention_graph(
         return {MAP: _places(op, op.Squeeze(spread(op, start, maps), op.ints(1)), found[0])}
 
     key = (name, subject.scores.tensor, subject.keep)
-    return subject.bench.model(key, lambda: extend(subject.model, MAP, write, subject.keep))
+    return subject.rewrite(key, lambda: extend(subject.model, MAP, write, subject.keep))
 
 
 def _rolled(op: Ops, row: ir.Value, maps: Sequence[ir.Value]) -> ir.Value:

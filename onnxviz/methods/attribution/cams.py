@@ -47,7 +47,7 @@ def cam_graph(fragment: Fragment, rules: str = "auto") -> Graph:
             a, g = (flattened(op, value, layer) for value in (activation, slope))
             return {MAP: restored(op, fragment(op, a, g), activation, layer)}
 
-        return subject.bench.model(
+        return subject.rewrite(
             (fragment, layer.tensor, rules), lambda: extend(derived, MAP, write, subject.keep)
         )
 
@@ -65,7 +65,7 @@ def activation_graph(fragment: Fragment) -> Graph:
             found = fragment(op, flattened(op, activation, layer))
             return {MAP: restored(op, found, activation, layer)}
 
-        return subject.bench.model(
+        return subject.rewrite(
             (fragment, layer.tensor), lambda: extend(subject.model, MAP, write, subject.keep)
         )
 
@@ -113,7 +113,7 @@ def slopes_model(subject: Subject, layer: Layer) -> Model:
         activation, slope = floats_at(op, subject.model, derived, layer.tensor, values)
         return {ACTIVATION: activation, SLOPE: slope}
 
-    return subject.bench.model(("slopes", layer.tensor), lambda: extend(derived, "slopes", write))
+    return subject.rewrite(("slopes", layer.tensor), lambda: extend(derived, "slopes", write))
 
 
 def planes(maps: Array, layer: Layer) -> list[Array]:

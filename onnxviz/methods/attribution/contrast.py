@@ -1,6 +1,7 @@
 """CAMs that look beyond one score's gradient: FinerCAM's contrast, ShapleyCAM's curvature."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -13,11 +14,12 @@ from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import Model
 from onnxviz.graph.ops import Ops
 from onnxviz.methods.attribution import fragments
-from onnxviz.methods.attribution.cams import by_graph
+from onnxviz.methods.attribution.cams import GRAD_CAM, by_graph
 from onnxviz.methods.attribution.method import MAP, Array, Maps, Method
 from onnxviz.methods.attribution.question import Question, Subject
 from onnxviz.methods.target import Target
 
+_SIMILAR, _GAMMA = 3, 0.6
 _REST, _PRODUCT = "onnxviz.rest", "onnxviz.product"
 
 
@@ -26,8 +28,8 @@ def finer_cam(
     layers: Sequence[Layer],
     *,
     base: str = "grad-cam",
-    similar: int = 3,
-    gamma: float = 0.6,
+    similar: int = _SIMILAR,
+    gamma: float = _GAMMA,
 ) -> Maps:
     """Another CAM of y_c less gamma times the mean of the scores most like it (Zhang et al. 2025).
 
@@ -48,7 +50,34 @@ def finer_cam(
     return find_method(base)(question.aimed(finer), layers, {})
 
 
-def finer_target(target: Target, row: Array, similar: int = 3, gamma: float = 0.6) -> Target:
+def finer_graph(subject: Subject, layers: Sequence[Layer]) -> Model:
+    """The graph of FinerCAM over Grad-CAM: a class's cotangent becomes that of the class less its like."""
+    base = GRAD_CAM(replace(subject, keep=(*subject.keep, subject.scores.tensor)), layers)
+
+    def write(op: Ops, values: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
+        assert base.cotangent is not None
+        given, scores = values[base.cotangent], values[subject.scores.tensor]
+        c, y = (op.Reshape(value, op.ints(0, -1)) for value in (given, scores))
+        own = op.ReduceSum(op.Mul(c, y), op.ints(1), keepdims=1)
+        distance = op.Where(op.Greater(c, 0), float(np.finfo(np.float16).max), op.Abs(op.Sub(y, own)))
+        count = op.Min(op.ints(_SIMILAR), op.Sub(op.Shape(y, start=1), 1))
+        _, nearest = op.emit("TopK", [distance, count], {"largest": 0}, outputs=2)
+        nearest.type = ir.TensorType(ir.DataType.INT64)
+        like = op.OneHot(nearest, op.Shape(y, start=1), np.array([0, 1], np.float32), axis=-1)
+        mean = op.CastLike(op.ReduceMean(like, op.ints(1), keepdims=0), c)
+        finer = op.Reshape(op.Sub(c, op.Mul(mean, _GAMMA)), op.Shape(given))
+        written = set(op.nodes)
+        for use in list(given.uses()):
+            if use.node not in written:
+                use.node.replace_input_with(use.idx, finer)
+        return {}
+
+    return subject.rewrite(
+        ("finer-cam", layers[0].tensor), lambda: extend(base, "finer", write, (*subject.keep, MAP))
+    )
+
+
+def finer_target(target: Target, row: Array, similar: int = _SIMILAR, gamma: float = _GAMMA) -> Target:
     """A class less what resembles it: y_c - gamma mean of the scores y_d nearest to y_c.
 
     Raises:
@@ -76,7 +105,7 @@ def shapley_graph(subject: Subject, layers: Sequence[Layer]) -> Model:
         raise ShapeError(
             f"layer {layer.name!r} holds integers, and shapley-cam differentiates twice; choose one of floats"
         )
-    return subject.bench.model(("shapley-cam", layer.tensor), lambda: _shapley(subject, layer))
+    return subject.rewrite(("shapley-cam", layer.tensor), lambda: _shapley(subject, layer))
 
 
 def _shapley(subject: Subject, layer: Layer) -> Model:
@@ -117,6 +146,7 @@ CONTRASTS = (
         "another CAM of y_c - gamma mean of the scores most like it",
         "the base + 1 F",
         "Zhang et al. 2025, arXiv:2501.11309",
+        graph=finer_graph,
     ),
     Method(
         "shapley-cam",

@@ -42,7 +42,7 @@ def deep_lift(question: Question, _layers: Sequence[Layer], *, baseline: str = "
 def _contributions(subject: Subject) -> tuple[Model, str]:
     """The model of the contributions, and its input that takes the baseline."""
     at = subject.input
-    derived = subject.bench.model(
+    derived = subject.rewrite(
         ("multipliers", at), lambda: deeplift(subject.model, subject.scores.tensor, at, [at, *subject.keep])
     )
     known = {value.name for value in subject.model.inputs}
@@ -53,7 +53,7 @@ def _contributions(subject: Subject) -> tuple[Model, str]:
         away = op.Sub(pixels, floats_of(op, subject.model.tensor(at), values[start]))
         return {MAP: op.Mul(multiplier, away)}
 
-    model = subject.bench.model(("deeplift", at), lambda: extend(derived, MAP, write, subject.keep))
+    model = subject.rewrite(("deeplift", at), lambda: extend(derived, MAP, write, subject.keep))
     return model, start
 
 

@@ -92,7 +92,7 @@ def full_grad_graph(subject: Subject, _layers: Sequence[Layer] = ()) -> Model:
         total = [op.ReduceSum(op.Reshape(share, rows), op.ints(1), keepdims=0) for _, share in shares]
         return {MAP: op.Sum(*planes), _TOTAL: op.Sum(*total)}
 
-    return subject.bench.model(("full-grad",), lambda: extend(derived, MAP, write, subject.keep))
+    return subject.rewrite(("full-grad",), lambda: extend(derived, MAP, write, subject.keep))
 
 
 def _plane(op: Ops, layer: Layer, share: ir.Value) -> ir.Value:

@@ -106,7 +106,7 @@ def looped(subject: Subject, layer: Layer, key: Hashable, write: Callable[[Ops, 
         Derivative(cotangent=name).mark(made.ir_model)
         return made
 
-    return subject.bench.model((key, layer.tensor, subject.keep), build)
+    return subject.rewrite((key, layer.tensor, subject.keep), build)
 
 
 def loop(op: Ops, count: ir.Value, body: Callable[[Ops, ir.Value], ir.Value]) -> ir.Value:

@@ -41,7 +41,7 @@ def pixel_graph(rules: str | RuleSet = "auto", times_input: bool = False) -> Gra
             pixels, slope = floats_at(op, subject.model, derived, at, values)
             return {MAP: op.Mul(slope, pixels) if times_input else slope}
 
-        return subject.bench.model(
+        return subject.rewrite(
             (MAP, named(rules), times_input), lambda: extend(derived, MAP, write, subject.keep)
         )
 
@@ -83,9 +83,7 @@ def relevance_graph(rules: str | RuleSet) -> Graph:
             return {MAP: floats_at(op, subject.model, derived, at, values)[1]}
 
         kept = tuple(dict.fromkeys((of, *subject.keep)))
-        return subject.bench.model(
-            (MAP, "relevance", named(rules)), lambda: extend(derived, MAP, write, kept)
-        )
+        return subject.rewrite((MAP, "relevance", named(rules)), lambda: extend(derived, MAP, write, kept))
 
     return graph
 

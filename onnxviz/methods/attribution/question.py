@@ -81,6 +81,10 @@ class Subject:
         [given] = [value for value in self.model.inputs if value.name == self.input]
         return 1 if picture_input([given]).layout == "NHWC" else 2
 
+    def rewrite(self, key: Hashable, build: Callable[[], Model]) -> Model:
+        """The rewrite of that key for these scores, built when first asked for."""
+        return self.bench.model((key, self.scores.tensor, self.keep), build)
+
     def gradient(
         self, at: str | Sequence[str], rules: str | RuleSet = "auto", keep: Sequence[str] = ()
     ) -> Model:
@@ -94,7 +98,7 @@ class Subject:
             chosen = unclipped(STRAIGHT_THROUGH if rules == "auto" else find_rules(rules), ends)
         at = (at,) if isinstance(at, str) else tuple(at)
         kept = (*keep, *self.keep)
-        return self.bench.model(
+        return self.rewrite(
             ("gradient", at, named(rules), kept),
             lambda: gradient(self.model, of=self.scores.tensor, wrt=at, rules=chosen, keep=kept),
         )
