@@ -430,7 +430,8 @@ def test_the_demo_answers_every_question(tmp_path, monkeypatch):
     result = onnxviz("demo", "--device", "cpu")
     assert result.exit_code == 0, result.output
     questions = [line.partition(":")[0] for line in result.stdout.splitlines()]
-    assert questions == ["inspect", "kernels", "activations", "strongest", "explain", "saliency"]
+    expected = ["inspect", "kernels", "activations", "strongest", "explain", "saliency", "methods", "export"]
+    assert questions == expected
     assert "Egyptian cat" in result.stdout
     folder = tmp_path / "onnxviz-out" / "demo"
     assert len(list(folder.rglob("*.png"))) > 30
@@ -438,8 +439,10 @@ def test_the_demo_answers_every_question(tmp_path, monkeypatch):
     assert manifest["answers"] == result.stdout.splitlines()
     assert all((folder / name).is_file() for name in manifest["files"])
     assert {path.name for path in folder.iterdir()} == {
-        "kernels", "activations", "strongest", "explain", "saliency", "manifest.json",
+        "kernels", "activations", "strongest", "explain", "saliency", "methods", "explained.onnx", "manifest.json",
     }  # fmt: skip
+    assert (folder / "methods" / "comparison.png").exists()
+    assert [value.name for value in package.load(folder / "explained.onnx").outputs] == ["logits", "heatmap"]
 
 
 def test_a_command_as_a_process_of_its_own(place):
