@@ -64,7 +64,7 @@ def repeated(call: Callable[[], object], seconds: float = 2.0) -> float:
 
 def compared(call: Callable[[], object], plain: Callable[[], object], seconds: float) -> tuple[float, float]:
     """The median time of a call in milliseconds, and of its ratios to another one timed in turns."""
-    for one in (plain, call):
+    for one in 3 * (plain, call):
         one()
     times: tuple[list[float], list[float]] = ([], [])
     started = time.perf_counter()
@@ -138,7 +138,7 @@ def explaining() -> dict[str, float]:
             figures[key], figures[f"{key} ratio"] = compared(
                 lambda m=method, at=layers: m(question, at, {}),  # type: ignore[misc]
                 lambda: plain.run({"input": picture}),
-                1.0,
+                2.0,
             )
             counts |= {"trunk": 0, "tail": 0}
             Session.run = counting  # type: ignore[assignment, method-assign]
