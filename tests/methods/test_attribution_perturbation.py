@@ -253,11 +253,15 @@ def test_an_extra_that_is_not_installed_is_named(monkeypatch):
     ("method", "settings", "said"),
     [
         ("occlusion", {"window": 0}, "window 0 and stride 0.1 must be above 0"),
-        ("rise", {"p": 1.5}, "p 1.5 from 0 to 1"),
+        ("rise", {"p": 1.5}, "p is 1.5; give a share"),
         ("lime", {"segmentation": "voronoi"}, "no segmentation 'voronoi'"),
         ("kernel-shap", {"samples": 1}, "samples 1 must be 2 or more"),
-        ("shapley-sampling", {"permutations": 0}, "permutations 0 must be 1 or more"),
-        ("sobol", {"designs": 12}, "designs 12 a power of 2"),
+        (
+            "shapley-sampling",
+            {"permutations": 0},
+            "cannot read permutations=0; it takes a whole number from 1 on",
+        ),
+        ("sobol", {"designs": 12}, "designs 12 must be a power of 2"),
     ],
 )
 def test_settings_out_of_range(method, settings, said):

@@ -194,6 +194,10 @@ def test_settings_are_checked():
         explain(square_net(), X, "smoothgrad", 0, sample=3)
     with pytest.raises(SelectorError, match="cannot read samples='many'; it takes a whole number"):
         explain(square_net(), X, "smoothgrad", 0, samples="many")
+    with pytest.raises(
+        SelectorError, match="cannot read steps=0; it takes a whole number from 1 on, such as 50"
+    ):
+        explain(square_net(), X, "integrated-gradients", 0, steps=0)
     with pytest.raises(SelectorError, match="gradient has no setting 'samples'; there are: none"):
         explain(square_net(), X, "gradient", 0, samples=3)
     with pytest.raises(SelectorError, match="smoothgrad cannot be its own base"):

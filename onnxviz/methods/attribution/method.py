@@ -116,7 +116,8 @@ def _converted(method: str, name: str, value: object, default: object) -> object
             number = float(value)  # type: ignore[arg-type]
         except (TypeError, ValueError):
             raise wrong from None
-        if not np.isfinite(number) or (kind is int and number != int(number)):
+        # Every whole number is a count: of samples, steps, pieces.
+        if not np.isfinite(number) or (kind is int and (number != int(number) or number < 1)):
             raise wrong
         return kind(number)
     if kind is str and not isinstance(value, str):
@@ -125,5 +126,5 @@ def _converted(method: str, name: str, value: object, default: object) -> object
 
 
 def _described(default: object) -> str:
-    kinds = {bool: "yes or no", int: "a whole number", float: "a number", str: "a word"}
+    kinds = {bool: "yes or no", int: "a whole number from 1 on", float: "a number", str: "a word"}
     return f"{kinds.get(type(default), 'a value')}, such as {default}"

@@ -40,12 +40,10 @@ def rise(
         baseline: What stands where a mask hides the picture.
 
     Raises:
-        SelectorError: A setting is out of range.
+        SelectorError: p is no share.
     """
-    if samples < 1 or cells < 1 or not 0 <= p < 1:
-        raise SelectorError(
-            f"rise: samples {samples} and cells {cells} must be 1 or more, p {p:g} from 0 to 1"
-        )
+    if not 0 <= p < 1:
+        raise SelectorError(f"rise: p is {p:g}; give a share from 0 to 1")
     size = question.query.input_size
     maps: dict[int, Array] = {}
     for numbers in by_picture(question).values():

@@ -79,11 +79,8 @@ def shapley_sampling(
         baseline: What stands where a piece is missing.
 
     Raises:
-        SelectorError: There is no permutation.
         DependencyError: scikit-image is not installed.
     """
-    if permutations < 1:
-        raise SelectorError(f"shapley-sampling: permutations {permutations} must be 1 or more")
     maps: dict[int, Array] = {}
     checks: dict[int, dict[str, float]] = {}
     for picture, numbers in by_picture(question).items():

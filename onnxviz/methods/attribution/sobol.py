@@ -34,10 +34,10 @@ def sobol(
         baseline: What a cell fades to.
 
     Raises:
-        SelectorError: A setting is out of range.
+        SelectorError: `designs` is no power of 2.
     """
-    if cells < 1 or designs < 2 or designs & (designs - 1):
-        raise SelectorError(f"sobol: cells {cells} must be 1 or more, designs {designs} a power of 2")
+    if designs < 2 or designs & (designs - 1):
+        raise SelectorError(f"sobol: designs {designs} must be a power of 2, such as 32")
     from scipy.stats import qmc
 
     count = cells * cells
