@@ -12,7 +12,7 @@ from onnxviz.graph.model import Model
 from onnxviz.graph.ops import Ops
 from onnxviz.methods.attribution.baselines import baseline as baseline_of
 from onnxviz.methods.attribution.cams import floats_at, floats_of
-from onnxviz.methods.attribution.method import MAP, Maps, Method
+from onnxviz.methods.attribution.method import MAP, Maps, Method, completeness
 from onnxviz.methods.attribution.question import Question, Subject
 
 
@@ -32,11 +32,7 @@ def deep_lift(question: Question, _layers: Sequence[Layer], *, baseline: str = "
     starts = np.stack([baseline_of(question, number, baseline) for number in numbers])
     raw = list(question.run(model, extra={name: starts})[MAP].astype(np.float64))
     differences = question.values() - question.on(numbers, starts).values()
-    checks = [
-        {"sum": float(one.sum()), "difference": float(given), "delta": abs(float(one.sum() - given))}
-        for one, given in zip(raw, differences, strict=True)
-    ]
-    return Maps(raw, model.rules, "graph", checks=checks)
+    return Maps(raw, model.rules, "graph", checks=completeness(raw, differences))
 
 
 def _contributions(subject: Subject) -> tuple[Model, str]:

@@ -14,7 +14,7 @@ from onnxviz.graph.model import Model
 from onnxviz.graph.ops import Ops, rank_of
 from onnxviz.graph.resample import resized
 from onnxviz.methods.attribution.cams import floats_at
-from onnxviz.methods.attribution.method import MAP, Maps, Method
+from onnxviz.methods.attribution.method import MAP, Maps, Method, completeness
 from onnxviz.methods.attribution.question import Question, Subject
 
 _TOTAL = "onnxviz.total"
@@ -57,11 +57,7 @@ def full_grad(question: Question, layers: Sequence[Layer]) -> Maps:
     """
     model = full_grad_graph(question.subject, layers)
     found = question.run(model)
-    totals, scores = found[_TOTAL].astype(np.float64), question.values()
-    checks = [
-        {"sum": float(total), "difference": float(score), "delta": abs(float(total - score))}
-        for total, score in zip(totals, scores, strict=True)
-    ]
+    checks = completeness(list(found[_TOTAL]), question.values())
     return Maps(list(found[MAP].astype(np.float64)), model.rules, "graph", checks=checks)
 
 

@@ -1,8 +1,8 @@
 """What an attribution method is: a function from a question to maps, and what to know of it."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -46,6 +46,14 @@ class Maps:
         return self.checks[number] if self.checks else {}
 
 
+def completeness(parts: Sequence[Array], promised: Iterable[float]) -> list[dict[str, float]]:
+    """For maps that should add up to a difference of scores: their sums, that, and how far they are apart."""
+    pairs = [
+        (float(one.sum(dtype=np.float64)), float(whole)) for one, whole in zip(parts, promised, strict=True)
+    ]
+    return [{"sum": total, "difference": whole, "delta": abs(total - whole)} for total, whole in pairs]
+
+
 @dataclass(frozen=True)
 class Method:
     """An attribution method.
@@ -72,18 +80,16 @@ class Method:
     relative: bool = False
     graph: Graph | None = None
     numeric: bool = False  # whether finite differences can stand in for a gradient graph
-    fixed: Mapping[str, object] = field(default_factory=dict)  # settings that make a variant, not the user's
 
     @property
     def settings(self) -> Mapping[str, Any]:
         """The settings there are, with their defaults."""
         parameters = inspect.signature(self.maps).parameters.values()
-        own = [p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY and p.name not in self.fixed]
-        return {parameter.name: parameter.default for parameter in own}
+        return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
     def __call__(self, question: Question, layers: Sequence[Layer], settings: Mapping[str, Any]) -> Maps:
         """The maps, with these settings and the defaults of the others."""
-        return self.maps(question, layers, **self.fixed, **settings)
+        return self.maps(question, layers, **settings)
 
     def read(self, settings: Mapping[str, object]) -> dict[str, Any]:
         """Settings as the method takes them; texts, as a command line gives them, are converted.

@@ -8,7 +8,7 @@ import numpy as np
 from onnxviz.errors import SelectorError
 from onnxviz.graph.layers import Layer
 from onnxviz.methods.attribution.baselines import baseline
-from onnxviz.methods.attribution.method import MAP, Array, Maps, Method
+from onnxviz.methods.attribution.method import MAP, Array, Maps, Method, completeness
 from onnxviz.methods.attribution.pixels import GRADIENT
 from onnxviz.methods.attribution.question import AT_ONCE, Question
 from onnxviz.runtime.batching import batches
@@ -38,7 +38,7 @@ def integrated_gradients(
         starts.append(start)
         found.append(_weighted(question, number, start, x - start, shares, weights / 2))
     ends = question.values() - question.on(range(len(question)), np.stack(starts)).values()
-    return Maps(found, GRADIENT(question.subject, ()).rules, "graph", checks=_complete(found, ends))
+    return Maps(found, GRADIENT(question.subject, ()).rules, "graph", checks=completeness(found, ends))
 
 
 def expected_gradients(
@@ -70,7 +70,7 @@ def expected_gradients(
             total += _weighted(question, number, start, x - start, shares, weights)
         found.append(total)
         expected.append(question.on([number] * len(starts), np.stack(starts)).values().mean())
-    checks = _complete(found, question.values() - np.array(expected))
+    checks = completeness(found, question.values() - np.array(expected))
     return Maps(found, GRADIENT(question.subject, ()).rules, "graph", checks=checks)
 
 
@@ -85,15 +85,6 @@ def _weighted(
         slopes = points.run(model)[MAP].astype(np.float64)
         total += np.tensordot(weights[first:last], slopes, axes=1)
     return total * way
-
-
-def _complete(found: Sequence[Array], differences: Array) -> list[dict[str, float]]:
-    """How far each map's sum is from the difference of the scores that it promises."""
-    sums = [float(one.sum()) for one in found]
-    return [
-        {"sum": total, "difference": float(given), "delta": abs(total - float(given))}
-        for total, given in zip(sums, differences, strict=True)
-    ]
 
 
 def _background(question: Question, number: int, spec: str) -> list[Array]:

@@ -13,7 +13,7 @@ from onnxviz.graph.model import Model
 from onnxviz.graph.ops import Ops
 from onnxviz.methods.attribution.baselines import baseline
 from onnxviz.methods.attribution.cams import floats_at
-from onnxviz.methods.attribution.method import MAP, Array, Graph, Maps, Method
+from onnxviz.methods.attribution.method import MAP, Graph, Maps, Method, completeness
 from onnxviz.methods.attribution.question import Question, Subject, named
 from onnxviz.methods.query import of_pictures
 
@@ -61,7 +61,7 @@ def relevance(rules: str) -> Callable[..., Maps]:
         rows = of_pictures(found[question.scores.tensor], len(question), question.scores.tensor)
         scores = [target.score(row) for (_, target), row in zip(question.pairs, rows, strict=True)]
         raw = list(found[MAP])
-        return Maps(raw, model.rules, "graph", checks=_conserved(raw, scores))
+        return Maps(raw, model.rules, "graph", checks=completeness(raw, scores))
 
     return maps
 
@@ -86,15 +86,6 @@ def relevance_graph(rules: str | RuleSet) -> Graph:
         return subject.rewrite((MAP, "relevance", named(rules)), lambda: extend(derived, MAP, write, kept))
 
     return graph
-
-
-def _conserved(raw: Sequence[Array], scores: Sequence[float]) -> list[dict[str, float]]:
-    """How much of the score arrived at the pixels."""
-    sums = [float(one.sum(dtype=np.float64)) for one in raw]
-    return [
-        {"sum": total, "difference": score, "delta": abs(total - score)}
-        for total, score in zip(sums, scores, strict=True)
-    ]
 
 
 def _bounded(question: Question, rules: str) -> str | RuleSet:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from onnxviz.errors import SelectorError
 from onnxviz.graph.layers import Layer
 from onnxviz.methods.attribution.masking import Array, all_values, by_picture
-from onnxviz.methods.attribution.method import Maps, Method
+from onnxviz.methods.attribution.method import Maps, Method, completeness
 from onnxviz.methods.attribution.question import Question
 from onnxviz.methods.attribution.segments import masks_of, required, segmented
 from onnxviz.runtime.progress import track
@@ -53,7 +53,7 @@ def kernel_shap(
         values = all_values(question, numbers, masks_of(_with_ends(z), cut), baseline)
         phi = _regressed(z, weights, values)
         maps |= {number: row[cut] for number, row in zip(numbers, phi, strict=True)}
-        checks |= dict(zip(numbers, _complete(phi, values[1] - values[0]), strict=True))
+        checks |= dict(zip(numbers, completeness(list(phi), values[1] - values[0]), strict=True))
     order = range(len(question))
     return Maps([maps[n] for n in order], checks=[checks[n] for n in order])
 
@@ -96,7 +96,7 @@ def shapley_sampling(
                 phi[:, order] += np.diff(values, axis=0).T / (2 * permutations)
                 ends = values[[0, -1]]
         maps |= {number: row[cut] for number, row in zip(numbers, phi, strict=True)}
-        checks |= dict(zip(numbers, _complete(phi, ends[1] - ends[0]), strict=True))
+        checks |= dict(zip(numbers, completeness(list(phi), ends[1] - ends[0]), strict=True))
     order_of = range(len(question))
     return Maps([maps[n] for n in order_of], checks=[checks[n] for n in order_of])
 
@@ -138,14 +138,6 @@ def _regressed(z: Array, weights: Array, values: Array) -> npt.NDArray[np.float6
     fit.fit(z[:, :-1] - last, rest - none - last * difference, sample_weight=weights)
     others = np.reshape(fit.coef_, (len(difference), -1))
     return np.concatenate([others, (difference - others.sum(axis=1))[:, None]], axis=1)
-
-
-def _complete(phi: Array, differences: Array) -> list[dict[str, float]]:
-    """How far the pieces' values are from what all of them add."""
-    return [
-        {"sum": float(row.sum()), "difference": float(given), "delta": abs(float(row.sum() - given))}
-        for row, given in zip(phi, differences, strict=True)
-    ]
 
 
 SHAPLEY = (
