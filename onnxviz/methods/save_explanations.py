@@ -26,6 +26,9 @@ Array: TypeAlias = npt.NDArray[Any]
 MOST_COMPARED = 6
 """Columns of one sheet of comparison."""
 
+ACROSS = 4
+"""Tiles in a row, where one picture is explained for one target."""
+
 _THUMB, _LABEL = 224, 120
 
 
@@ -147,29 +150,41 @@ class Explanations:
     def _compare(self, found: Sequence[Explanation]) -> None:
         """Sheets with a row for each method and a column for each picture and target."""
         count = len(found[0].evidence)
+        if count == 1:
+            self._tile(found)
+            return
         for start in range(0, count, MOST_COMPARED):
             columns = range(start, min(start + MOST_COMPARED, count))
             rows = [self._row("picture", [_thumb_of(found[0], number) for number in columns])]
             rows += [
                 self._row(each.method, [self._thumb(each, number) for number in columns]) for each in found
             ]
-            ending = "" if count <= MOST_COMPARED and not self._sheets else f"-{self._sheets:03d}"
-            self._sheets += 1
-            self.out.picture(f"comparison{ending}", caption(stack(rows), "methods compared"))
+            self._sheet(rows, "methods compared", numbered=count > MOST_COMPARED)
+
+    def _tile(self, found: Sequence[Explanation]) -> None:
+        """One picture and target: a sheet with a tile for each method."""
+        tiles = [_thumb_of(found[0], 0), *(self._thumb(each, 0, each.method) for each in found)]
+        lines = [beside(tiles[start : start + ACROSS]) for start in range(0, len(tiles), ACROSS)]
+        self._sheet(lines, found[0].evidence[0].target.text)
+
+    def _sheet(self, lines: Sequence[Pixels], title: str, numbered: bool = False) -> None:
+        ending = f"-{self._sheets:03d}" if numbered or self._sheets else ""
+        self._sheets += 1
+        self.out.picture(f"comparison{ending}", caption(stack(lines), title))
 
     def _row(self, label: str, thumbs: Sequence[Pixels]) -> Pixels:
         return beside([paragraph(wrap(label, _LABEL, NOTE_SIZE + 2), _LABEL, NOTE_SIZE + 2), *thumbs])
 
-    def _thumb(self, found: Explanation, number: int) -> Pixels:
+    def _thumb(self, found: Explanation, number: int, title: str | None = None) -> Pixels:
         one = found.evidence[number]
         photograph = found.pictures.pixels[one.picture]
         if one.empty is not None:
-            return panel(fit(photograph, _THUMB), f"empty: {one.empty}")
+            return panel(fit(photograph, _THUMB), f"{title or ''} empty: {one.empty}".strip())
         colormap, alpha = self._look
         warm = _placed(found, one)
         # Lines as fine as pixels would be lost on a photograph.
         shown = heat(warm, colormap) if one.raw.ndim == 3 else overlay(photograph, warm, colormap, alpha)
-        return panel(fit(shown, _THUMB), one.target.text)
+        return panel(fit(shown, _THUMB), title or one.target.text)
 
 
 @contextmanager
