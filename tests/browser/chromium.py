@@ -49,7 +49,7 @@ class Page:
         watch = """new Promise((done, failed) => {
             const started = performance.now();
             const look = () => (CONDITION) ? done(true)
-                : performance.now() - started > 20000 ? failed(new Error("waited in vain for CONDITION"))
+                : performance.now() - started > 60000 ? failed(new Error("waited in vain for CONDITION"))
                 : requestAnimationFrame(look);
             look();
         })"""
