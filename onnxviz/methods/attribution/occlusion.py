@@ -34,7 +34,7 @@ def occlusion(
         numbers.
 
     Raises:
-        SelectorError: The window or the stride is not positive.
+        SelectorError: The window or the stride is not positive, or the stride leaves pixels uncovered.
     """
     if window <= 0 or stride <= 0:
         raise SelectorError(f"occlusion: window {window:g} and stride {stride:g} must be above 0")
@@ -57,11 +57,20 @@ def occlusion(
 
 
 def _windows(size: tuple[int, int], window: float, stride: float) -> Iterator[tuple[slice, slice]]:
-    """The windows from left to right and top to bottom."""
+    """The windows from left to right and top to bottom.
+
+    Raises:
+        SelectorError: The stride is above the window.
+    """
     starts, sides = [], []
     for length in size:
         side, step = (max(1, round(one * length if one < 1 else one)) for one in (window, stride))
         count = math.ceil(max(0, length - side) / step) + 1
+        if count > 1 and step > side:
+            raise SelectorError(
+                f"occlusion: a stride of {step} pixels leaves some that no window of {side} covers; "
+                "give one that is not above the window"
+            )
         starts.append([number * step for number in range(count)])
         sides.append(side)
     for top in starts[0]:
