@@ -127,17 +127,22 @@ def _coalitions(count: int, samples: int, seed: int) -> tuple[Array, npt.NDArray
 def _regressed(z: Array, weights: Array, values: Array) -> npt.NDArray[np.float64]:
     """phi [T, M] that sums to what all adds to none, and fits the coalitions best otherwise.
 
-    The last piece's value is written as the sum less the others', which leaves a plain least-squares problem.
+    Equal shares have that sum, and what differs from them lies in the plane of sum zero, where the fit is a
+    plain least-squares problem. Too few coalitions leave the shortest such difference, so that no piece is
+    set apart by its number.
     """
+    from scipy.linalg import helmert
+
     none, whole, rest = values[0], values[1], values[2:]
     difference = whole - none
-    if z.shape[1] == 1:
-        return np.asarray(difference[:, None])
-    last = z[:, -1:]
+    count = z.shape[1]
+    equal = np.repeat(difference[:, None] / count, count, axis=1)
+    if count == 1:
+        return np.asarray(equal)
+    plane = helmert(count)
     fit = required("sklearn.linear_model").LinearRegression(fit_intercept=False)
-    fit.fit(z[:, :-1] - last, rest - none - last * difference, sample_weight=weights)
-    others = np.reshape(fit.coef_, (len(difference), -1))
-    return np.concatenate([others, (difference - others.sum(axis=1))[:, None]], axis=1)
+    fit.fit(z @ plane.T, rest - none - z @ equal.T, sample_weight=weights)
+    return np.asarray(equal + np.reshape(fit.coef_, (len(difference), -1)) @ plane)
 
 
 SHAPLEY = (
