@@ -1,7 +1,7 @@
 """RISE: random masks, weighted by what the model says of the picture under them."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -35,8 +35,8 @@ def rise(
         question: What is asked.
         samples: N; the paper takes 4000 to 8000.
         cells: Cells of a mask along each side.
-        p: The share of a picture that a mask keeps; 0: of .1 to .9 the one under which the value varies most
-            over 100 masks (as DIANNA does it).
+        p: The share of a picture that a mask keeps; 0: of .1 to .9 the one under which the target's value
+            varies most over 100 masks (DIANNA takes the one for whichever class varies most).
         baseline: What stands where a mask hides the picture.
 
     Raises:
@@ -47,13 +47,14 @@ def rise(
     size = question.query.input_size
     maps: dict[int, Array] = {}
     for numbers in by_picture(question).values():
-        kept = p or _best_share(question, numbers, cells, baseline)
-        total = np.zeros((len(numbers), *size))
-        blocks = track(list(batches(samples, AT_ONCE)), "rise")
-        masks = random_masks(size, [stop - start for start, stop in blocks], cells, kept, question.seed)
-        for block, values in masked_values(question, numbers, masks, baseline, chances=True):
-            total += np.einsum("kt,khw->thw", values, block)
-        maps |= {number: one / (samples * kept) for number, one in zip(numbers, total, strict=True)}
+        shares = {p: numbers} if p else _best_shares(question, numbers, cells, baseline)
+        for kept, alike in shares.items():
+            total = np.zeros((len(alike), *size))
+            blocks = track(list(batches(samples, AT_ONCE)), "rise")
+            masks = random_masks(size, [stop - start for start, stop in blocks], cells, kept, question.seed)
+            for block, values in masked_values(question, alike, masks, baseline, chances=True):
+                total += np.einsum("kt,khw->thw", values, block)
+            maps |= {number: one / (samples * kept) for number, one in zip(alike, total, strict=True)}
     return Maps([maps[number] for number in range(len(question))])
 
 
@@ -73,14 +74,19 @@ def random_masks(
         yield block
 
 
-def _best_share(question: Question, numbers: Sequence[int], cells: int, baseline: str) -> float:
-    """The share under which the first target's value varies most."""
+def _best_shares(
+    question: Question, numbers: Sequence[int], cells: int, baseline: str
+) -> Mapping[float, list[int]]:
+    """The pairs by the share under which their own target's value varies most."""
     size, counts = question.query.input_size, [AT_ONCE] * (_TRIES // AT_ONCE) + [_TRIES % AT_ONCE]
     spreads = []
     for share in track(_TRIED, "rise: how much to hide"):
         masks = random_masks(size, counts, cells, float(share), question.seed)
-        spreads.append(all_values(question, numbers[:1], masks, baseline, chances=True).std())
-    return float(_TRIED[int(np.argmax(spreads))])
+        spreads.append(all_values(question, numbers, masks, baseline, chances=True).std(axis=0))
+    found: dict[float, list[int]] = {}
+    for number, best in zip(numbers, np.argmax(spreads, axis=0), strict=True):
+        found.setdefault(float(_TRIED[best]), []).append(number)
+    return found
 
 
 RISE = Method(
