@@ -139,9 +139,19 @@ def prepare(
 
 
 def seen(pixels: NDArray[np.uint8], box: Box, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """A picture as the model sees it: its region `box` at `size` (height, width), black beyond its edges."""
-    extent = Image.fromarray(pixels).transform(size[::-1], Image.Transform.EXTENT, box, _FILTERS["bilinear"])
-    return np.asarray(extent)
+    """A picture as the model sees it: its region `box` at `size` (height, width), black beyond its edges.
+
+    It is resized as `prepare` does with the bilinear filter, averaging where it gets smaller.
+    """
+    (height, width), (rows, columns) = pixels.shape[:2], size
+    left, top, right, bottom = box
+    part = max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))
+    x, y = columns / (right - left), rows / (bottom - top)
+    corner = round((part[0] - left) * x), round((part[1] - top) * y)
+    across, down = max(1, round((part[2] - part[0]) * x)), max(1, round((part[3] - part[1]) * y))
+    canvas = Image.new("RGB", (columns, rows))
+    canvas.paste(Image.fromarray(pixels).resize((across, down), _FILTERS["bilinear"], part), corner)
+    return np.asarray(canvas)
 
 
 def inside(mask: Path, box: Box, extent: tuple[int, int], size: tuple[int, int]) -> NDArray[np.bool_]:
