@@ -9,6 +9,9 @@ from onnxviz import explain
 from onnxviz.errors import DependencyError, SelectorError
 from onnxviz.methods.attribution import segments
 from onnxviz.methods.attribution.rise import random_masks
+from onnxviz.methods.explain import explain_each
+from onnxviz.methods.query import ask
+from onnxviz.vision.images import seen
 
 LINEAR = """
     (float[N,3,6,8] x) => (float[N,2] logits) {
@@ -115,6 +118,25 @@ def test_integer_inputs_of_any_layout_and_a_fixed_batch(layout):
         close(found.raw[n], np.kron(plane.reshape(3, 2, 4, 2).sum(axis=(1, 3)), np.ones((2, 2))))
 
 
+@pytest.mark.parametrize(("window", "stride"), [(9, 20), (8, 9)])
+def test_one_window_over_everything_needs_no_stride(window, stride):
+    found = explain(linear_net(), X[:1], "occlusion", 1, window=window, stride=stride, baseline="zero")
+    close(found.raw[0], np.full((6, 8), (weights(1) * X[0]).sum()))
+
+
+def test_other_inputs_of_the_model_stay_as_they_are():
+    text = (
+        LINEAR.replace("x) =>", "x, float[N,2] gain) =>").replace("logits = MatMul (f, w)", "").rstrip("} \n")
+    )
+    model = net(text + " plain = MatMul (f, w) logits = Mul (plain, gain) }", {"w": W})
+    gain = np.array([[2, 3]], np.float32)
+    found = explain(
+        model, X[:1], "occlusion", 1, inputs={"gain": gain}, window=2, stride=2, baseline="zero", batch=3
+    )
+    share = 3 * (weights(1) * X[0]).sum(axis=0)
+    close(found.raw[0], np.kron(share.reshape(3, 2, 4, 2).sum(axis=(1, 3)), np.ones((2, 2))))
+
+
 def test_rise_weighs_its_masks_by_the_probability_under_them():
     found = explain(linear_net(), X[:1], "rise", 1, samples=40, cells=3, p=0.4, baseline="zero", seed=5)
     [masks] = random_masks((6, 8), [40], 3, 0.4, 5)
@@ -132,6 +154,28 @@ def test_the_masks_of_rise_keep_the_share_that_they_should():
     assert masks.min() == 0
     assert masks.max() == 1
     assert (np.diff(masks, axis=2) != 0).mean() > 0.3  # no two alike along a row: enlarged smoothly
+
+
+def enlargement(length, cells):
+    """[offset, pixel, cell] of RISE: bilinear from `cells` to (cells + 1) cells' lengths, then a crop."""
+    cell = math.ceil(length / cells)
+    wide = (cells + 1) * cell
+    at = np.clip((np.arange(wide) + 0.5) * cells / wide - 0.5, 0, cells - 1)
+    matrix = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(cells)))
+    return np.stack([matrix[offset : offset + length] for offset in range(cell)])
+
+
+def test_the_expectation_of_rise_for_a_linear_score():
+    """E = (1 / p) sum_k g_k E[m_k m_i], and E[m_k m_i] = p^2 + p (1 - p) mean over crops of W_k . W_i."""
+    p, down, across = 0.4, enlargement(6, 3), enlargement(8, 3)
+    gain = (weights(1) * X[0]).sum(axis=0)
+    alike = [np.einsum("okc,oic->ki", one, one) / len(one) for one in (down, across)]
+    both = p**2 + p * (1 - p) * np.einsum("ai,bj->abij", *alike)
+    expected = np.einsum("ab,abij->ij", gain, both) / p
+    found = explain(linear_net(), X[:1], "rise", "logits[0,1]", samples=16000, cells=3, p=p, baseline="zero")
+    [masks] = random_masks((6, 8), [2000], 3, p, 1)
+    spread = (np.einsum("nhw,hw->n", masks, gain)[:, None, None] * masks / p).std(axis=0)
+    assert (np.abs(found.raw[0] - expected) < 4 * spread / 16000**0.5).all()
 
 
 def test_rise_finds_the_share_under_which_the_value_varies_most():
@@ -214,6 +258,34 @@ def test_sobol_indices_of_a_product():
     close(found.raw[0], np.kron(np.reshape(total, (2, 2)), np.ones((2, 2))), rtol=0.03)
 
 
+def test_kernel_shap_of_few_coalitions_sets_no_piece_apart():
+    """Of all phi with the right sum and the best fit, that nearest to equal shares."""
+    found = explain(linear_net(), X[:1], "kernel-shap", 1, samples=8, pieces=12, **GRID)
+    share = (weights(1) * X[0]).sum(axis=0).reshape(3, 2, 4, 2).sum(axis=(1, 3)).ravel()
+    rng, sizes = np.random.default_rng(0), np.arange(1, 12)
+    z = np.zeros((4, 12))
+    chances = 1 / (sizes * (12 - sizes))
+    for row, size in zip(z, rng.choice(sizes, 4, p=chances / chances.sum()), strict=True):
+        row[rng.permutation(12)[:size]] = 1
+    equal = np.full(12, share.sum() / 12)
+    # Complements say the same once the sum is given, so the sum and the four are all that is known.
+    known = np.vstack([z, np.ones(12)])
+    phi = equal + np.linalg.pinv(known) @ (known @ (share - equal))
+    close(found.raw[0], np.kron(phi.reshape(3, 4), np.ones((2, 2))), rtol=1e-3)
+    assert found.evidence[0].checks["delta"] < 1e-4
+
+
+@pytest.mark.parametrize("how", ["squash", "crop", "pad"])
+@pytest.mark.parametrize("extent", [(60, 90), (91, 50), (9, 7)])
+def test_superpixels_are_cut_from_what_the_model_sees(how, extent):
+    picture = np.random.default_rng(3).integers(0, 256, (*extent, 3), dtype=np.uint8)
+    text = LINEAR.replace("float[N,3,6,8]", "uint8[N,16,24,3]")
+    text = text.replace("f = Flatten (x)", "c = Cast <to = 1> (x) f = Flatten (c)")
+    query = ask(net(text, {"w": noise(1152, 2)}), picture, {"resize": how})
+    given = query.pictures
+    np.testing.assert_array_equal(seen(picture, given.boxes[0], (16, 24)), given.array[0])
+
+
 @pytest.mark.parametrize("kind", ["slic", "quickshift"])
 def test_superpixels_follow_the_picture(kind):
     picture = np.zeros((32, 48, 3), np.uint8)
@@ -241,6 +313,36 @@ def test_the_batch_and_the_other_pictures_change_nothing(method):
     close(explain(linear_net(), X[1:2], method, 1, **settings).raw[0], whole[1], rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("occlusion", {}),
+        ("rise", {"p": 0, "samples": 30}),
+        ("lime", {"samples": 20, **GRID}),
+        ("kernel-shap", {"samples": 20, **GRID}),
+        ("shapley-sampling", {"permutations": 2, **GRID}),
+        ("sobol", {"designs": 4, "cells": 2}),
+    ],
+)
+def test_the_other_targets_of_a_picture_change_nothing(method, settings):
+    """The first class answers where nearly everything is there, the second where nearly nothing is."""
+    text = """
+        (float[N,1,6,6] x) => (float[N,3] logits) {
+            m = GlobalAveragePool (x)
+            f = Flatten (m)
+            h = MatMul (f, w)
+            logits = Add (h, b)
+        }"""
+    constants = {"w": np.array([[90, -90, 0]], np.float32), "b": np.array([-76, 14, 0], np.float32)}
+    query = ask(net(text, constants), np.ones((1, 1, 6, 6), np.float32))
+    settings = {"baseline": "zero", **settings}
+    both = explain_each(query, [(0, 0), (0, 1)], method, settings=settings).raw
+    for target, found in enumerate(both):
+        [alone] = explain_each(query, [(0, target)], method, settings=settings).raw
+        assert alone.any()
+        close(found, alone, rtol=1e-6)
+
+
 def test_an_extra_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "skimage.segmentation", None)
     with pytest.raises(
@@ -253,6 +355,7 @@ def test_an_extra_that_is_not_installed_is_named(monkeypatch):
     ("method", "settings", "said"),
     [
         ("occlusion", {"window": 0}, "window 0 and stride 0.1 must be above 0"),
+        ("occlusion", {"window": 2, "stride": 3}, "a stride of 3 pixels leaves some that no window of 2"),
         ("rise", {"p": 1.5}, "p is 1.5; give a share"),
         ("lime", {"segmentation": "voronoi"}, "no segmentation 'voronoi'"),
         ("kernel-shap", {"samples": 1}, "samples 1 must be 2 or more"),
