@@ -6,47 +6,75 @@ once more. With D the difference of the two, a rule's multipliers m satisfy sum 
 g of y, so that the multipliers of the input add up to the difference of the scores.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import onnx_ir as ir
 
 from onnxviz.autodiff.backward import is_float
-from onnxviz.autodiff.functions import function_body, through
+from onnxviz.autodiff.functions import function_body, is_through, through
 from onnxviz.autodiff.pullback import fresh_name, gradient
-from onnxviz.autodiff.ruleset import Answer, RuleSet
+from onnxviz.autodiff.rules.helpers import data
+from onnxviz.autodiff.rules.quantization import IN_TWO
+from onnxviz.autodiff.ruleset import Answer, Rule, RuleSet, operator_key, zero_everywhere
 from onnxviz.autodiff.variants import STRAIGHT_THROUGH
 from onnxviz.graph.flow import reads
 from onnxviz.graph.model import Model, ModelLike, load
 from onnxviz.graph.normalise import with_shapes
+from onnxviz.graph.ops import rank_of
 from onnxviz.graph.replay import replay
 
-TINY = 1e-10
-"""Differences below this are none: the slope takes the place of the quotient."""
+Ends = tuple[ir.Value, ir.Value]
+"""A value and its twin."""
+
+_TINY = 1e-10
+"""A difference that is none, whatever the numbers (captum's)."""
 
 # One number becomes one number, not in proportion.
 _ELEMENTWISE = (
-    *("Relu", "LeakyRelu", "PRelu", "ThresholdedRelu", "Elu", "Selu", "Celu", "Clip", "Abs"),
+    *("Relu", "LeakyRelu", "PRelu", "ThresholdedRelu", "Elu", "Selu", "Celu", "Clip", "Abs", "Shrink"),
     *("Sigmoid", "HardSigmoid", "HardSwish", "Swish", "Mish", "Gelu", "Tanh", "Erf", "Softplus", "Softsign"),
-    *("Exp", "Log", "Sqrt", "Reciprocal", "Sin", "Cos", "Atan", "Pow", "Softmax", "LogSoftmax"),
-    "QuantizeLinear",
+    *("Exp", "Log", "Sqrt", "Reciprocal", "Pow", "Sin", "Cos", "Tan", "Asin", "Acos", "Atan"),
+    *("Sinh", "Cosh", "Asinh", "Acosh", "Atanh"),
     *("com.microsoft::Gelu", "com.microsoft::QuickGelu", "com.microsoft::FastGelu"),
+    *("QuantizeLinear", "com.microsoft::QuantizeLinear"),
 )
 # Products of two values that may both come from the picture: quadratic at most.
 _PRODUCTS = ("Mul", "MatMul", "Gemm", "Einsum", "Conv", "ConvTranspose")
-# Products and quotients of these: the body of the standard says of which.
-_BY_BODY = ("LayerNormalization", "GroupNormalization", "MeanVarianceNormalization", "RMSNormalization")
+# Compositions of these: the body of the standard says of which.
+_BY_BODY = (
+    *("LayerNormalization", "GroupNormalization", "MeanVarianceNormalization", "RMSNormalization"),
+    *("ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp"),
+    *("SwiGLU", "SoftmaxCrossEntropyLoss"),
+)
 # The largest of several numbers.
 _SELECTIONS = ("MaxPool", "GlobalMaxPool", "ReduceMax", "Max")
+# The gradient is exact: what moves, adds up or scales.
+_LINEAR = (
+    *("Add", "Sub", "Sum", "Mean", "Neg", "Identity", "Cast", "CastLike", "Dropout", "BatchNormalization"),
+    *("DequantizeLinear", "DynamicQuantizeLinear", "com.microsoft::DequantizeLinear", "ReduceSum"),
+    *("ReduceMean", "CumSum", "AveragePool", "GlobalAveragePool", "Resize", "GridSample", "RoiAlign"),
+    *("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Concat", "Split", "Slice", "Expand"),
+    *("Pad", "Gather", "GatherElements", "GatherND", "Compress", "ReverseSequence", "Trilu", "CenterCropPad"),
+    *("DepthToSpace", "SpaceToDepth", "Col2Im", "Tile", "OneHot", "ScatterElements", "ScatterND"),
+    *("TensorScatter", "Where", "MaxUnpool", "DFT", "STFT", "NegativeLogLikelihoodLoss"),
+    *("Optional", "OptionalGetElement", "SequenceAt", "SequenceConstruct", "SequenceErase"),
+    *("SequenceInsert", "ConcatFromSequence", "SplitToSequence"),
+)
 
 
 @dataclass(frozen=True)
 class Twins:
-    """What each value of a graph would be for the baseline, written when it is first asked for."""
+    """What each value of a graph would be for the baseline, written when it is first asked for.
+
+    `by_slope` are the operators that the gradient answered for, though they are not linear.
+    """
 
     source: str
     baseline: str
+    by_slope: set[str] = field(default_factory=set)
     _known: dict[ir.Value, ir.Value] = field(default_factory=dict)
 
     def of(self, op: Any, value: ir.Value) -> ir.Value:
@@ -92,10 +120,18 @@ def deeplift(model: ModelLike, of: str, wrt: str, keep: Sequence[str] = ()) -> M
     The multipliers times the difference of `wrt` from it are the contributions; for a network of the
     operators below they add up to the difference of `of` between the two.
 
-    Activations take Dy / Dx for their slope (Softmax number by number), products of two values that both
-    depend on `wrt` the mean of their derivatives at both ends, and pools of the largest follow the larger of
-    both ends (captum's rule). All else is taken for linear: the gradient at `wrt` answers, and what is amiss
-    shows in the sum.
+    Activations take Dy / Dx for their slope, products of two values that both depend on `wrt` the mean of
+    their derivatives at both ends, and pools of the largest follow the larger of both ends (captum's rule).
+    The paper has no rule for a Softmax within the network; here it is its gradient with the logarithmic mean
+    of y and y' for y, which adds up too (captum takes Dy / Dx of each number, less the mean of all). A
+    quantiser is an activation, rounding and all.
+
+    All other operators are answered by their gradient at `wrt`. Where one is not linear, what is amiss shows
+    in the sum, and `model.derivative.by_slope` names it.
+
+    Where Dx is less than the share sqrt(eps) of x, with eps that of its type (0.00035 in float32), the slope
+    takes the place of the quotient, which is rounding noise there. Captum's limit of 1e-10, whatever x is,
+    lets that noise through in float32.
 
     Raises:
         OnnxvizError: As `gradient`.
@@ -107,19 +143,50 @@ def deeplift(model: ModelLike, of: str, wrt: str, keep: Sequence[str] = ()) -> M
     baseline = ir.Value(name=fresh_name(f"{wrt}_baseline", values), type=source.type, shape=source.shape)
     copy.graph.inputs.append(baseline)
     widened = Model(with_shapes(copy), loaded.path)
-    return gradient(widened, of, wrt, rescale(Twins(wrt, str(baseline.name))), keep)
+    twins = Twins(wrt, str(baseline.name))
+    made = gradient(widened, of, wrt, rescale(twins), keep)
+    replace(made.derivative, by_slope=tuple(sorted(twins.by_slope))).mark(made.ir_model)
+    return Model(made.ir_model, made.path)
 
 
 def rescale(twins: Twins) -> RuleSet:
     """The rescale rules against the twins of one graph."""
-    rules: Mapping[str, Callable[..., Any]] = {
+    rules: Mapping[str, Rule] = {
         **dict.fromkeys(_ELEMENTWISE, _elementwise(twins)),
         **dict.fromkeys(_PRODUCTS, _product(twins)),
         **dict.fromkeys(_SELECTIONS, _selection(twins)),
         **dict.fromkeys(_BY_BODY, function_body),
+        **IN_TWO,
+        "Softmax": _softmax(twins),
+        "LogSoftmax": _log_softmax(twins),
         "Div": through(lambda op, node: op.Mul(node.inputs[0], op.Reciprocal(node.inputs[1]))),
+        "Min": through(lambda op, node: op.Neg(op.Max(*map(op.Neg, node.inputs)))),
+        "ReduceMin": through(_least),
+        "InstanceNormalization": through(_instance_normalization),
     }
-    return STRAIGHT_THROUGH.override("deeplift", rules)
+    return RuleSet("gradient", _Rest(twins)).override("deeplift", rules)
+
+
+class _Rest(Mapping[str, Rule]):
+    """The gradient's rules, which note down the operators that are not linear."""
+
+    def __init__(self, twins: Twins) -> None:
+        self._rules, self._twins = STRAIGHT_THROUGH.by_type, twins
+
+    def __getitem__(self, operator: str) -> Rule:
+        rule = self._rules[operator]
+        known = operator in _LINEAR or is_through(rule) or rule is zero_everywhere
+        return rule if known else self._by_slope
+
+    def _by_slope(self, op: Any, node: ir.Node, *cotangents: ir.Value | None) -> Any:
+        self._twins.by_slope.add(operator_key(node))
+        return _slope(op, node, *cotangents)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rules)
+
+    def __len__(self) -> int:
+        return len(self._rules)
 
 
 def _elementwise(twins: Twins) -> Callable[..., Sequence[Answer]]:
@@ -127,14 +194,45 @@ def _elementwise(twins: Twins) -> Callable[..., Sequence[Answer]]:
 
     def rule(op: Any, node: ir.Node, g: ir.Value) -> list[Answer]:
         slope, *others = _slope(op, node, g)
-        [x, *_], [y] = node.inputs, node.outputs
-        assert x is not None
-        apart = _difference(op, twins, x)
-        none = op.Less(op.Abs(apart), _tiny(apart))
-        quotient = op.Div(op.Mul(g, _difference(op, twins, y)), op.Where(none, 1, apart))
-        return [op.Where(none, _written(slope), quotient), *others]
+        x, (y,) = data(node), node.outputs
+        if any(other and other in op.reached and is_float(other) for other in node.inputs[1:]):
+            twins.by_slope.add(operator_key(node))
+        quotient = _secant(op, (x, twins.of(op, x)), (y, twins.of(op, y)), g, _written(slope))
+        return [quotient, *others]
 
     return rule
+
+
+def _softmax(twins: Twins) -> Callable[..., Sequence[Answer]]:
+    """L_i (g_i - sum_j L_j g_j / sum_j L_j), with L the logarithmic mean Dy / D(log y) of y and y'.
+
+    Dy_i = L_i (Dx_i - c) for the c that all share, and as sum Dy = 0, c = sum L Dx / sum L.
+    """
+
+    def rule(op: Any, node: ir.Node, g: ir.Value) -> list[Answer]:
+        mean, share, axis = _logarithmic_mean(op, twins, node)
+        return [op.Mul(mean, op.Sub(g, op.ReduceSum(op.Mul(share, g), axis, keepdims=1)))]
+
+    return rule
+
+
+def _log_softmax(twins: Twins) -> Callable[..., Sequence[Answer]]:
+    """g_i - L_i / (sum_j L_j) sum_j g_j, with L as for Softmax."""
+
+    def rule(op: Any, node: ir.Node, g: ir.Value) -> list[Answer]:
+        _, share, axis = _logarithmic_mean(op, twins, node)
+        return [op.Sub(g, op.Mul(share, op.ReduceSum(g, axis, keepdims=1)))]
+
+    return rule
+
+
+def _logarithmic_mean(op: Any, twins: Twins, node: ir.Node) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """The L of a Softmax of both ends, its share in the sum of L, and the axis."""
+    x, axis = data(node), node.attributes.get_int("axis", -1)
+    here, there = (op.LogSoftmax(end, axis=axis) for end in (x, twins.of(op, x)))
+    y, below = op.Exp(here), op.Exp(there)
+    mean = _secant(op, (here, there), (y, below), None, y)
+    return mean, op.Div(mean, op.ReduceSum(mean, op.ints(axis), keepdims=1)), op.ints(axis)
 
 
 def _product(twins: Twins) -> Callable[..., Sequence[Answer]]:
@@ -166,12 +264,30 @@ def _selection(twins: Twins) -> Callable[..., Sequence[Answer]]:
                 answers.append(slope)
                 continue
             share = op.Add(_written(one), _written(other))
-            apart = _difference(op, twins, x)
-            none = op.Less(op.Abs(apart), _tiny(apart))
-            answers.append(op.Where(none, _written(slope), op.Div(share, op.Where(none, 1, apart))))
+            apart = _difference(op, (x, twins.of(op, x)))
+            moved = op.Greater(op.Abs(apart), _TINY)
+            answers.append(op.Where(moved, op.Div(share, op.Where(moved, apart, 1)), _written(slope)))
         return answers
 
     return rule
+
+
+def _least(op: Any, node: ir.Node) -> ir.Value:
+    x, *axes = node.inputs
+    (most,) = op.emit("ReduceMax", [op.Neg(x), *axes], node.attributes)
+    answer: ir.Value = op.Neg(most)
+    return answer
+
+
+def _instance_normalization(op: Any, node: ir.Node) -> ir.Value:
+    x, (_, *channels) = data(node), node.inputs
+    axes = op.ints(*range(2, rank_of(x)))
+    scale, shift = (op.Reshape(one, op.ints(1, -1, *[1] * (rank_of(x) - 2))) for one in channels)
+    away = op.Sub(x, op.ReduceMean(x, axes, keepdims=1))
+    variance = op.ReduceMean(op.Mul(away, away), axes, keepdims=1)
+    deviation = op.Sqrt(op.Add(variance, node.attributes.get_float("epsilon", 1e-5)))
+    answer: ir.Value = op.Add(op.Mul(op.Div(away, deviation), scale), shift)
+    return answer
 
 
 def _slope(op: Any, node: ir.Node, *cotangents: ir.Value | None) -> Any:
@@ -179,10 +295,20 @@ def _slope(op: Any, node: ir.Node, *cotangents: ir.Value | None) -> Any:
     return STRAIGHT_THROUGH.find(node)(op.under(STRAIGHT_THROUGH), node, *cotangents)
 
 
-def _difference(op: Any, twins: Twins, value: ir.Value) -> ir.Value:
-    """How a value differs from its twin, as floats."""
-    difference: ir.Value = op.Sub(_floats(op, value), _floats(op, twins.of(op, value)))
-    return difference
+def _secant(op: Any, xs: Ends, ys: Ends, g: ir.Value | None, slope: ir.Value) -> ir.Value:
+    """g Dy / Dx, and `slope` where Dx is rounding noise."""
+    apart, rise = _difference(op, xs), _difference(op, ys)
+    least = op.Add(op.Mul(op.Abs(_floats(op, xs[0])), _same(apart)), _TINY)
+    # Of two infinities, as masks put them before a Softmax, the difference is no number, and not greater.
+    moved = op.Greater(op.Abs(apart), least)
+    quotient = op.Div(rise, op.Where(moved, apart, 1))
+    answer: ir.Value = op.Where(moved, quotient if g is None else op.Mul(g, quotient), slope)
+    return answer
+
+
+def _difference(op: Any, ends: Ends) -> ir.Value:
+    answer: ir.Value = op.Sub(*(_floats(op, end) for end in ends))
+    return answer
 
 
 def _floats(op: Any, value: ir.Value) -> ir.Value:
@@ -191,9 +317,13 @@ def _floats(op: Any, value: ir.Value) -> ir.Value:
     return floats
 
 
-def _tiny(value: ir.Value) -> float:
-    """Below it a difference is none; in half precision `TINY` would be 0."""
-    return 1e-4 if value.dtype == ir.DataType.FLOAT16 else TINY
+def _same(value: ir.Value) -> float:
+    """The share of a number below which a difference is none.
+
+    Above it rounding spoils a quotient by less than the share, below it the slope is as near.
+    """
+    assert value.dtype is not None
+    return math.sqrt(value.dtype.eps)
 
 
 def _mean(op: Any, one: Answer, other: Answer) -> Answer:

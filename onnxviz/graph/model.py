@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -45,13 +45,15 @@ class Derivative:
     """What a gradient model says of itself.
 
     `gradients` names the output for each tensor asked for, `taken_at` the tensor whose gradient that is
-    (another one for integers), `cotangent` the input that takes the cotangent, `rules` the rule set.
+    (another one for integers), `cotangent` the input that takes the cotangent, `rules` the rule set;
+    `by_slope` are the operators for which DeepLIFT has no rule, and which are not linear.
     """
 
     gradients: Mapping[str, str] = field(default_factory=dict)
     cotangent: str | None = None
     taken_at: Mapping[str, str] = field(default_factory=dict)
     rules: str | None = None
+    by_slope: Sequence[str] = ()
 
     def mark(self, model: ir.Model) -> None:
         """Write it into a model's metadata, in place."""

@@ -218,3 +218,10 @@ def test_deeplift_of_a_linear_model_is_input_times_gradient():
     model = net(text, {"w": W})
     found = explain(model, X, "deeplift", 1, baseline="zero")
     close(found.raw, explain(model, X, "input-x-gradient", 1).raw)
+
+
+def test_deeplift_says_which_operator_has_no_rule():
+    text = "(float[N,3,6,8] x) => (float[N,2] y) { l = LRN <size = 3> (x) f = Flatten (l) y = MatMul (f, w) }"
+    found = explain(net(text, {"w": W}), X, "deeplift", 1)
+    note = "there is no rescale rule for LRN: its gradient stands for it, and the sum may be amiss"
+    assert note in found.manifest["warnings"]

@@ -22,8 +22,11 @@ from onnxviz.graph.ops import Ops, rank_of
 _SUMS = ("ConvInteger", "MatMulInteger")
 _rules: dict[str, Rule] = {}
 _unclipped: dict[str, Rule] = {}
+_in_two: dict[str, Rule] = {}
 
 STRAIGHT_THROUGH_RULES: Mapping[str, Rule] = MappingProxyType(_rules)
+IN_TWO: Mapping[str, Rule] = MappingProxyType(_in_two)
+"""What works on quantised numbers, through the same on floats and a QuantizeLinear of that."""
 
 
 def is_quantiser(node: ir.Node) -> bool:
@@ -233,6 +236,12 @@ def quantised(*operators: str, scale: int) -> Callable[[Body], Body]:
         constant_everywhere(*operators)
         straight_through(*operators)(behind_floats(body, scale))
         _unclipped.update(dict.fromkeys(operators, behind_floats(body, scale, clips=False)))
+
+        @through
+        def spelled(op: Ops, node: ir.Node) -> Any:
+            return op.QuantizeLinear(body(op, node), *node.inputs[scale : scale + 2])
+
+        _in_two.update(dict.fromkeys(operators, spelled))
         return body
 
     return register

@@ -32,7 +32,11 @@ def deep_lift(question: Question, _layers: Sequence[Layer], *, baseline: str = "
     starts = np.stack([baseline_of(question, number, baseline) for number in numbers])
     raw = list(question.run(model, extra={name: starts})[MAP].astype(np.float64))
     differences = question.values() - question.on(numbers, starts).values()
-    return Maps(raw, model.rules, "graph", checks=completeness(raw, differences))
+    notes = [
+        f"there is no rescale rule for {operator}: its gradient stands for it, and the sum may be amiss"
+        for operator in model.derivative.by_slope
+    ]
+    return Maps(raw, model.rules, "graph", tuple(notes), completeness(raw, differences))
 
 
 def _contributions(subject: Subject) -> tuple[Model, str]:
