@@ -15,7 +15,7 @@ from onnxviz.methods.scores import Scores
 from onnxviz.methods.target import Target
 from onnxviz.vision.boxes import overlaps, read_boxes
 from onnxviz.vision.images import inside
-from onnxviz.vision.labels import find_class, name_of
+from onnxviz.vision.labels import class_index, name_of
 
 Array: TypeAlias = npt.NDArray[Any]
 Box: TypeAlias = tuple[float, float, float, float]
@@ -101,7 +101,7 @@ def _in_mask(place: Place, scene: Scene) -> Target:
     count = values.shape[axis]
     if place.what is None and count > 1:
         raise TargetError(f"target {place.text!r} names no class, and output {name} has {count}")
-    index = 0 if place.what is None else _class(place, count, scene.labels)
+    index = 0 if place.what is None else class_index(place.what, count, name, scene.labels)
     assert place.mask is not None
     grid = values.shape[1:] if axis == 0 else values.shape[:2]
     try:
@@ -124,11 +124,15 @@ def _in_box(place: Place, scene: Scene) -> Target:
     if overlap[best] <= 0:
         raise TargetError(f"target {place.text!r}: no proposal of the model overlaps this box")
     row = elements[best]
-    flat = scene.outputs[scene.scores.output].reshape(-1)
-    index = int(np.argmax(flat[row])) if place.what is None else _class(place, len(row), scene.labels)
-    where = np.unravel_index(int(row[index]), scene.outputs[scene.scores.output].shape)
+    name = scene.scores.output
+    values = scene.outputs[name]
+    if place.what is None:
+        index = int(np.argmax(values.reshape(-1)[row]))
+    else:
+        index = class_index(place.what, len(row), name, scene.labels)
+    where = np.unravel_index(int(row[index]), values.shape)
     lead = ["0"] if scene.scores.batched else []
-    element = f"{scene.scores.output}[{','.join([*lead, *map(str, where)])}]"
+    element = f"{name}[{','.join([*lead, *map(str, where)])}]"
     text = f"{name_of(index, scene.labels)} in {place.text.rpartition(' ')[2]}"
     about = f"{element}, overlap {overlap[best]:.2f}, boxes {boxes.form}"
     return Target(f"{text} ({about})", ((int(row[index]), 1.0),))
@@ -171,19 +175,3 @@ def _in_input(box: Box, scene: Scene) -> Box:
         (box[2] - left) * across,
         (box[3] - top) * down,
     )
-
-
-def _class(place: Place, count: int, labels: Sequence[str] | None) -> int:
-    """The class that a place's text names."""
-    text = str(place.what).strip()
-    if re.fullmatch(r"[0-9]{1,9}", text):
-        index = int(text)
-    elif labels is None:
-        raise TargetError(
-            f"no class {text!r}: the model names none; give an index, or names with --labels FILE"
-        )
-    else:
-        index = find_class(text, labels)
-    if index >= count:
-        raise TargetError(f"target {place.text!r}: there are classes 0 to {count - 1}")
-    return index

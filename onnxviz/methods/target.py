@@ -11,9 +11,8 @@ import numpy.typing as npt
 from onnxviz.errors import TargetError
 from onnxviz.graph.model import format_shape
 from onnxviz.methods.scores import Scores
-from onnxviz.vision.labels import find_class, name_of
+from onnxviz.vision.labels import class_index, name_of
 
-_INDEX = re.compile(r"-?[0-9]{1,9}")
 _ELEMENT = re.compile(r"(?P<output>.*?)\[(?P<index>[0-9 ,]*)\]")
 _TOP = re.compile(r"top-?([0-9]{1,9})")
 _DIRECTION = re.compile(r"(?:(?P<element>.*?\[[0-9 ,]*\])\s+)?(?P<way>up|down)", re.IGNORECASE)
@@ -203,18 +202,8 @@ def _class(
         if not 1 <= int(rank[1]) <= count:
             raise TargetError(f"target {text!r}: output {scores.output!r} has {count} classes")
         index = int(np.argsort(-rows.max(axis=0), kind="stable")[int(rank[1]) - 1])
-    elif _INDEX.fullmatch(text):
-        index = int(text)
-        if not 0 <= index < count:
-            raise TargetError(f"no class {text}: output {scores.output!r} has classes 0 to {count - 1}")
-    elif labels is None:
-        raise TargetError(
-            f"no class {text!r}: the model names none; give an index, or names with --labels FILE"
-        )
     else:
-        index = find_class(text, labels)
-        if index >= count:
-            raise TargetError(f"class {text!r} is {index}, but output {scores.output!r} has {count} classes")
+        index = class_index(text, count, scores.output, labels)
     return index, int(flat[int(np.argmax(rows[:, index])), index])
 
 

@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from onnxviz.errors import TargetError, did_you_mean
+
+_INDEX = re.compile(r"-?[0-9]{1,9}")
 
 METADATA_KEY = "onnxviz.labels"
 
@@ -29,6 +32,27 @@ def read_labels(file: str | os.PathLike[str] | None, metadata: Mapping[str, str]
     if METADATA_KEY in metadata:
         return _from_json(metadata[METADATA_KEY], f"metadata {METADATA_KEY}")
     return None
+
+
+def class_index(text: str, count: int, output: str, labels: Sequence[str] | None) -> int:
+    """The class that an index or a name means, of the `count` classes of an output.
+
+    Raises:
+        TargetError: The output has no such class, no class or several have this name, or there are no names.
+    """
+    if _INDEX.fullmatch(text):
+        index = int(text)
+        if not 0 <= index < count:
+            raise TargetError(f"no class {text}: output {output!r} has classes 0 to {count - 1}")
+        return index
+    if labels is None:
+        raise TargetError(
+            f"no class {text!r}: the model names none; give an index, or names with --labels FILE"
+        )
+    index = find_class(text, labels)
+    if index >= count:
+        raise TargetError(f"class {text!r} is {index}, but output {output!r} has {count} classes")
+    return index
 
 
 def find_class(label: str, labels: Sequence[str]) -> int:

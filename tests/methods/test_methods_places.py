@@ -84,7 +84,7 @@ def run_sum(model, found):
     [
         ("1 in no.png", "no such file"),
         ("in mask.png", "names no class, and output logits has 3"),
-        ("7 in mask.png", "there are classes 0 to 2"),
+        ("7 in mask.png", "no class 7: output 'logits' has classes 0 to 2"),
         ("cat in mask.png", "the model names none"),
         ("1 in small.png", r"the mask .*small.png is \[5, 5\] but its picture \[24, 32\]"),
         ("1 in black.png", "the mask is empty where the model looks"),
@@ -188,7 +188,7 @@ def test_overlaps():
     [
         ("1 in 4,4,2,9", "the box is empty"),
         ("1 in 90,90,95,95", "no proposal of the model overlaps this box"),
-        ("9 in 7,3,14,10", "there are classes 0 to 3"),
+        ("9 in 7,3,14,10", "no class 9: output 'out' has classes 0 to 3"),
     ],
 )
 def test_boxes_that_do_not_fit(target, said):
