@@ -1,10 +1,11 @@
 """Write docs/methods.md, the tables of attribution methods, from the code itself."""
 
-import argparse
 import inspect
 import re
 import sys
 from pathlib import Path
+
+import generated_page
 
 from onnxviz.methods.attribution.method import Method
 from onnxviz.methods.attribution.table import FAMILIES
@@ -86,20 +87,5 @@ def documented(method: Method) -> dict[str, str]:
     return {name: " ".join(said.split()) for name, said in entries}
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="write the page")
-    parser.add_argument("--check", action="store_true", help="exit 1 if the page differs from the code")
-    arguments = parser.parse_args()
-    if arguments.write:
-        PAGE.write_text(page(), encoding="utf-8")
-    if arguments.check and PAGE.read_text(encoding="utf-8") != page():
-        print(f"{PAGE.name} is not what the code has; run scripts/methods.py --write", file=sys.stderr)
-        return 1
-    if not arguments.write and not arguments.check:
-        print(page(), end="")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(generated_page.main(PAGE, page, __doc__))

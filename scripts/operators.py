@@ -1,11 +1,11 @@
 """Write docs/operators.md, the table of operators, versions and rule sets, from the code itself."""
 
-import argparse
 import sys
 from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
 
+import generated_page
 import onnx
 import onnx.defs
 
@@ -80,20 +80,5 @@ def _is_tagged(name: str) -> bool:
     return any(p.differentiation_category == differentiable for p in (*schema.inputs, *schema.outputs))
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="write the page")
-    parser.add_argument("--check", action="store_true", help="exit 1 if the page differs from the code")
-    arguments = parser.parse_args()
-    if arguments.write:
-        PAGE.write_text(page(), encoding="utf-8")
-    if arguments.check and PAGE.read_text(encoding="utf-8") != page():
-        print(f"{PAGE.name} is not what the code has; run scripts/operators.py --write", file=sys.stderr)
-        return 1
-    if not arguments.write and not arguments.check:
-        print(page(), end="")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(generated_page.main(PAGE, page, __doc__))
