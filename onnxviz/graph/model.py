@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -53,7 +53,7 @@ class Derivative:
     cotangent: str | None = None
     taken_at: Mapping[str, str] = field(default_factory=dict)
     rules: str | None = None
-    by_slope: Sequence[str] = ()
+    by_slope: tuple[str, ...] = ()
 
     def mark(self, model: ir.Model) -> None:
         """Write it into a model's metadata, in place."""
@@ -107,7 +107,8 @@ class Model:
     @cached_property
     def derivative(self) -> Derivative:
         """For a gradient model: where its gradients are and how they were taken; else an empty one."""
-        return Derivative(**json.loads(self.metadata.get(_DERIVATIVE, "{}")))
+        said = json.loads(self.metadata.get(_DERIVATIVE, "{}"))
+        return Derivative(**{**said, "by_slope": tuple(said.get("by_slope", ()))})
 
     @property
     def gradients(self) -> Mapping[str, str]:
