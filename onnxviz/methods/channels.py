@@ -23,19 +23,26 @@ def choose_channels(spec: str, maps: npt.NDArray[Any], layer: str) -> list[int]:
     Raises:
         SelectorError: The text is none of these, or a channel is out of range.
     """
-    count = maps.shape[1]
-    text = spec.strip().lower()
-    if text == "all":
-        return list(range(count))
-    strongest = _STRONGEST.fullmatch(text)
+    strongest = _STRONGEST.fullmatch(spec.strip().lower())
     if strongest:
         peaks = np.abs(np.nan_to_num(maps.astype(np.float64))).max(
             axis=tuple(a for a in range(maps.ndim) if a != 1)
         )
         order = np.argsort(-peaks, kind="stable")
         return [int(channel) for channel in order[: int(strongest[1] or 16)]]
+    return numbered_channels(spec, maps.shape[1], layer)
+
+
+def numbered_channels(spec: str, count: int, layer: str) -> list[int]:
+    """The channels that "all" or numbers and ranges between commas name, of the `count` channels of a layer.
+
+    Raises:
+        SelectorError: The text is neither, or a channel is out of range.
+    """
+    if spec.strip().lower() == "all":
+        return list(range(count))
     chosen: dict[int, None] = {}
-    for part in text.split(","):
+    for part in spec.split(","):
         match = _RANGE.fullmatch(part.strip())
         if not match:
             raise SelectorError(f'cannot read channels {spec!r}; write "0,3,8-15", "all" or "strongest:16"')
