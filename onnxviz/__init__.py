@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from onnxviz.methods.explainer import explainer
     from onnxviz.methods.explanation import Explanation
     from onnxviz.methods.kernels import kernels
+    from onnxviz.methods.maximize import Maximized, maximize
     from onnxviz.methods.target import Target
     from onnxviz.runtime.session import Session
     from onnxviz.vision.preprocess import Preprocess
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Explanation": "methods.explanation",
     "Layer": "graph.layers",
+    "Maximized": "methods.maximize",
     "Model": "graph.model",
     "OnnxvizError": "errors",
     "Ops": "graph.ops",
@@ -48,6 +50,7 @@ _HOMES = {
     "gradient": "autodiff.pullback",
     "kernels": "methods.kernels",
     "load": "graph.model",
+    "maximize": "methods.maximize",
     "vjp": "autodiff.ruleset",
 }
 
@@ -55,6 +58,7 @@ __all__ = [
     "ZERO",
     "Explanation",
     "Layer",
+    "Maximized",
     "Model",
     "OnnxvizError",
     "Ops",
@@ -69,6 +73,7 @@ __all__ = [
     "gradient",
     "kernels",
     "load",
+    "maximize",
     "vjp",
 ]
 

@@ -23,9 +23,9 @@ def _guided_relu(op: Ops, node: ir.Node, g: ir.Value) -> list[Answer]:
 
 
 def _redirected_relu(op: Ops, node: ir.Node, g: ir.Value) -> list[Answer]:
-    """Wake a dead sample: where nothing passes, what would raise an input below 0 does (lucid's redirected ReLU).
+    """Wake a dead sample: where nothing passes, what would raise an input below 0 does.
 
-    For an ascent: `g` says where the output is to go.
+    The redirected ReLU of lucid, for an ascent: `g` says where the output is to go.
     """
     (plain,) = gradient_of(op, node, g)
     return [_woken(op, plain, g, op.And(op.Less(node.inputs[0], 0), op.Less(g, 0)))]

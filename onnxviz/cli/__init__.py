@@ -17,6 +17,7 @@ _COMMANDS = {
     "activations": "What each layer responds to: feature-map grids.",
     "kernels": "The weights themselves: kernel grids and numbers.",
     "explain": "Why did the model answer so: heatmaps on pictures.",
+    "maximize": "What would it like to see: pictures that raise a channel, a layer or a class.",
     "export": "Write a rewritten model: exposed tensors, gradients.",
     "demo": "All of it, in a minute, on the model and the picture that come along.",
     "doctor": "Versions, devices, and why CUDA is or is not used.",
@@ -121,4 +122,5 @@ def main() -> None:
       onnxviz inspect model.onnx
       onnxviz activations model.onnx cat.png --layer first-conv
       onnxviz explain model.onnx cat.png --target "Egyptian cat"
+      onnxviz maximize model.onnx --target "Egyptian cat"
     """

@@ -256,7 +256,7 @@ def _risen(
     wishes: Sequence[Wish], plan: Plan, before: Mapping[str, Array], after: Mapping[str, Array]
 ) -> list[dict[str, Any]]:
     """What else rises: for each picture of a channel its own rise, its rank, and the five largest."""
-    found = []
+    found: list[dict[str, Any]] = []
     for row, wish in enumerate(wishes):
         layers = [layer.name for layer in plan.layers_of(wish.objective).values()]
         if len(layers) != 1:
@@ -280,7 +280,7 @@ def _risen(
 def _stability(
     wishes: Sequence[Wish], pictures: Array, after: Mapping[str, Array]
 ) -> dict[str, dict[str, float]]:
-    """How alike several pictures of one objective are: mean correlation of pixels, and of the layer's channels."""
+    """How alike the copies of one objective are: mean correlation of pixels, and of the layers' channels."""
     found = {}
     for name in dict.fromkeys(wish.name for wish in wishes):
         rows = [row for row, wish in enumerate(wishes) if wish.name == name]

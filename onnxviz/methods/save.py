@@ -51,6 +51,10 @@ class Folder:
                     np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
         write_atomic(self.path / f"{name}.npz", data.getvalue())
 
+    def text(self, name: str, text: str) -> None:
+        """Write a text file."""
+        write_atomic(self.path / name, text.encode(errors="backslashreplace"))
+
     def manifest(self, entries: Mapping[str, Any]) -> None:
         """Write manifest.json, with the sha256 of every file written before."""
         whole = {**entries, "files": digests(self.path)}

@@ -1,5 +1,6 @@
 """One step of the ascent as one ONNX graph: parameters and state in, parameters and state out."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -117,6 +118,7 @@ class Forward:
     names: Mapping[str, str]
 
     def __getitem__(self, name: str) -> str:
+        """The graph's own name."""
         return self.names[name]
 
 
@@ -142,7 +144,8 @@ def forward(problem: Problem) -> Forward:
         return fed[name]
 
     theta = feed(THETA, (problem.batch, *problem.parameters.shape))
-    picture = problem.parameters.write(op, theta)
+    picture = op.Identity(problem.parameters.write(op, theta))
+    picture.name = f"{op.prefix}{PICTURE}"
     picture.shape = ir.Shape([problem.batch, problem.channels, *problem.size])
     seen = _seen(op, picture, problem, feed)
     _fill_input(op, graph, values, seen, problem)
@@ -156,9 +159,10 @@ def forward(problem: Problem) -> Forward:
     total = op.ReduceSum(value if lowered is None else op.Sub(value, lowered), keepdims=0)
     total.shape = ir.Shape([])
 
-    answers = {PICTURE: picture, VALUE: value, "total": total}
-    names = {name: str(value.name) for name, value in fed.items()}
+    answers = {VALUE: value, "total": total}
+    names = {name: str(value.name) for name, value in fed.items()} | {PICTURE: str(picture.name)}
     graph.outputs.clear()
+    graph.outputs.append(picture)
     for name, answer in answers.items():
         named = op.Identity(answer)
         named.name = names[name] = f"{op.prefix}{name}"
@@ -353,8 +357,11 @@ def _seen(op: Ops, picture: ir.Value, problem: Problem, feed: Feed) -> ir.Value:
     for number, stage in enumerate(problem.stages):
         last = number == len(problem.stages) - 1
         if stage.turns:
-            grid = feed(stage.inputs[0], (1, *current, 2))
-            given = {stage.inputs[0]: _per_picture(op, grid, problem.batch)}
+            places: list[int | str] = [math.prod(current)] if not _open(current) else ["places"]
+            given = {
+                stage.inputs[0]: feed(stage.inputs[0], places, ir.DataType.INT64),
+                stage.inputs[1]: feed(stage.inputs[1], places),
+            }
         else:
             new = _sizes_after(stage, current, problem.fixed if last else None, number)
             down = feed(stage.inputs[0], (new[0], current[0]))
@@ -365,8 +372,9 @@ def _seen(op: Ops, picture: ir.Value, problem: Problem, feed: Feed) -> ir.Value:
     return picture
 
 
-def _per_picture(op: Ops, grid: ir.Value, batch: int) -> ir.Value:
-    return grid if batch == 1 else op.Concat(*[grid] * batch, axis=0)
+def _open(sizes: Sequence[int | str]) -> bool:
+    """Whether a size is not known."""
+    return not all(isinstance(size, int) for size in sizes)
 
 
 def _sizes_after(
@@ -377,7 +385,7 @@ def _sizes_after(
         return list(fixed)
     sizes = list(current)
     for transform in stage.transforms:
-        if transform.name == "scale" or not all(isinstance(size, int) for size in sizes):
+        if transform.name == "scale" or _open(sizes):
             return [f"height_{number}", f"width_{number}"]
         change = {"pad": 2, "jitter": -1}.get(transform.name, 0)
         sizes = [size + change * int(transform.numbers[0]) for size in sizes]  # type: ignore[operator]

@@ -167,7 +167,7 @@ class Ascent:
         return np.asarray(self._render.run({THETA: theta})[PICTURE])
 
     def transparency(self, at: Climb) -> Array | None:
-        """How much each pixel mattered, [B, C, H, W]: the sum of the magnitudes of its gradients; MaCo only."""
+        """How much each pixel mattered, [B, C, H, W]: its gradients' magnitudes summed; MaCo only."""
         return _array(at.state[TRANSPARENCY]) if TRANSPARENCY in at.state else None
 
     def watch(self, pictures: Array) -> dict[str, Array]:
@@ -294,7 +294,7 @@ class Ascent:
 
 
 def _crops(problem: Problem, rng: np.random.Generator, step: int) -> dict[str, Array]:
-    """Square crops whose sides shrink from half to a twentieth of the picture, and noise (Fel et al. 2023)."""
+    """Square crops whose sides shrink from a half to a twentieth of the picture, and noise."""
     assert problem.fixed is not None
     count, recipe = problem.recipe.crops, problem.recipe
     side = np.linspace(0.5, 0.05, recipe.steps)[step]

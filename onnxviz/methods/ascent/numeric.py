@@ -32,7 +32,7 @@ class Sampler:
         return 2 * self.pairs + 1
 
     def slope(self, values: Callable[[Array], Array], theta: Array, rng: np.random.Generator) -> Array:
-        """The gradient at `theta` [...], float32; `values` [n] tells what each of n neighbours [n, ...] is worth."""
+        """The gradient at `theta` [...], float32; `values` tells what each of n neighbours is worth, [n]."""
         shape = (self.pairs, *theta.shape)
         moves = rng.choice((-1.0, 1.0), shape) if self.kind == "spsa" else rng.standard_normal(shape)
         moves = moves.astype(np.float32)

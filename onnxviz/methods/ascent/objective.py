@@ -26,27 +26,35 @@ class Objective:
     """What a picture is to raise; objectives are added, subtracted, multiplied and weighed."""
 
     def __add__(self, other: "Objective | float") -> "Objective":
+        """The sum."""
         return Sum((self, as_objective(other)))
 
     def __radd__(self, other: float) -> "Objective":
+        """The sum."""
         return Sum((as_objective(other), self))
 
     def __sub__(self, other: "Objective | float") -> "Objective":
+        """The difference."""
         return Sum((self, -as_objective(other)))
 
     def __rsub__(self, other: float) -> "Objective":
+        """The difference."""
         return Sum((as_objective(other), -self))
 
     def __mul__(self, other: "Objective | float") -> "Objective":
+        """The product."""
         return Product((self, as_objective(other)))
 
     def __rmul__(self, other: float) -> "Objective":
+        """The product."""
         return Product((as_objective(other), self))
 
     def __truediv__(self, other: float) -> "Objective":
+        """The quotient."""
         return Product((self, Constant(1 / other)))
 
     def __neg__(self) -> "Objective":
+        """The negative: what lowers it."""
         return Product((Constant(-1.0), self))
 
 
@@ -114,14 +122,14 @@ class Score(Objective):
 
 @dataclass(frozen=True)
 class Diversity(Objective):
-    """How unlike the pictures of one batch are: less the cosine of their Gram matrices, summed over the others."""
+    """How unlike the pictures of a batch are: less the cosines of their Gram matrices, summed."""
 
     layer: str | int
 
 
 @dataclass(frozen=True)
 class Alignment(Objective):
-    """How alike neighbours of one batch are: less the mean squared difference, halved with each step apart."""
+    """How alike neighbours in a batch are: less the mean squared difference, halved with each step apart."""
 
     layer: str | int
 
@@ -366,7 +374,7 @@ class Facts:
 
 
 def feeds(objectives: Sequence[Objective], facts: Facts) -> dict[str, Array]:
-    """What the graph of one tree is fed for a batch of objectives of that tree, float32 [B, ...] or int64 [B].
+    """What the graph of one tree is fed for a batch of objectives of that tree: [B, ...].
 
     Raises:
         SelectorError: A layer has no such channel or place.
@@ -391,7 +399,7 @@ def _vector(leaf: Direction, facts: Facts) -> Array:
     if isinstance(leaf.vector, int):
         return _weighted(((leaf.vector, 1.0),), count, leaf.layer)
     if leaf.vector and isinstance(leaf.vector[0], tuple):
-        return _weighted(leaf.vector, count, leaf.layer)  # type: ignore[arg-type]
+        return _weighted(leaf.vector, count, leaf.layer)
     if len(leaf.vector) != count:
         raise SelectorError(
             f"a direction in layer {leaf.layer!r} takes {count} numbers, not {len(leaf.vector)}"

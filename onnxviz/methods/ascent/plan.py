@@ -205,7 +205,7 @@ def problem_of(plan: Plan, objective: Objective, size: Size, batch: int) -> Prob
 
 
 def _map_size(layer: Layer) -> Size:
-    """Height and width of a layer's maps, slices of depth side by side; as large as can be where not known."""
+    """Height and width of a layer's maps; as large as can be where they are not known."""
     if layer.tokens is not None:
         return layer.tokens[1], layer.tokens[2]
     sizes = [layer.shape[axis] for axis in layer.grid] if layer.shape is not None else []

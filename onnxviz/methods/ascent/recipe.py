@@ -116,8 +116,8 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
-        # F. Chollet, Deep Learning with Python (2017), section 5.4.2: a grey picture with some noise, 40 steps
-        # of the gradient over its root mean square, shown by mean and standard deviation.
+        # F. Chollet, Deep Learning with Python (2017), section 5.4.2: a grey picture with some noise, 40
+        # steps of the gradient over its root mean square, shown by mean and standard deviation.
         "chollet": Recipe(
             low=128.0, high=148.0, steps=40, rate=1.0, normalise="rms", epsilon=1e-5, display="std"
         ),
@@ -143,8 +143,8 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             clip=True,
             display="minmax",
         ),
-        # J. Yosinski et al. 2015 (arXiv 1506.06579), table 1, third row; the toolbox of the authors pushes one
-        # unit and keeps the best picture.
+        # J. Yosinski et al. 2015 (arXiv 1506.06579), table 1, third row; the toolbox of the authors pushes
+        # one unit and keeps the best picture.
         "yosinski": Recipe(
             noise=10.0,
             steps=1000,

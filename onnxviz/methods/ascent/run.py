@@ -1,4 +1,4 @@
-"""A run over all pictures asked for: batch after batch, octave after octave; it can be stopped and gone on with."""
+"""A run over all pictures asked for, batch after batch and octave after octave; it can be resumed."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -135,7 +135,7 @@ class Run:
     def _recall(self, rest: Mapping[str, Array]) -> None:
         if str(rest.get("fingerprint", "")) != self.plan.fingerprint:
             raise SelectorError(
-                "the run to go on with was made with another model or other settings; give the same, or begin anew"
+                "the run to go on with was made with another model or settings; give the same, or begin anew"
             )
         for number, batch in enumerate(self._batches):
             parts = _under(rest, f"done/{number}/")
@@ -158,16 +158,16 @@ class Run:
             yield from self._climbed(batch)
 
     def _climbed(self, batch: Batch) -> Iterator[None]:
-        steps = self.plan.recipe.steps
+        count = self.plan.recipe.steps
         octave, climb, past = self._under_way or (0, self._ascent(batch, 0).begin(self._seeds(batch)), [])
         while True:
             ascent, origin = (
                 self._ascent(batch, octave),
                 self._ascent(batch, octave).begin(self._seeds(batch)),
             )
-            for climb, report in ascent.climb(
-                climb, origin.theta, self._objectives(batch), batch.seed, steps
-            ):
+            steps = ascent.climb(climb, origin.theta, self._objectives(batch), batch.seed, count)
+            for now, report in steps:
+                climb = now
                 self._under_way = (octave, climb, past)
                 self._note(batch, octave, report)
                 yield
@@ -278,12 +278,12 @@ class Run:
         if any(is_coupled(wish.objective) for wish in plan.wishes):
             if plan.route == "numeric":
                 raise SelectorError(
-                    "diversity and alignment need the gradient of the graph, not --gradient numeric"
+                    "diversity and alignment need the gradient of the graph; leave --gradient numeric out"
                 )
             if plan.where.batch not in (None, self._rows):
                 raise SelectorError(
-                    f"diversity and alignment compare {self._rows} copies in one batch, and the file fixes its "
-                    f"batch at {plan.where.batch}; export it with an open batch, or give as many --copies"
+                    f"diversity and alignment compare {self._rows} copies in one batch, and the file fixes "
+                    f"its batch at {plan.where.batch}; export it with an open batch, or give as many --copies"
                 )
         if plan.route == "numeric":
             self._warn_of_cost("")
@@ -302,8 +302,8 @@ class Run:
     def _warn_of_cost(self, why: str) -> None:
         sampler = self.plan.sampler
         self.warnings.append(
-            f"{why}the gradient is estimated from values ({sampler.kind}, {sampler.queries} runs of the model for "
-            "each step of each picture): slow, and noisy in proportion to the number of pixels"
+            f"{why}the gradient is estimated from values ({sampler.kind}): {sampler.queries} runs of the "
+            "model for each step of each picture, and the noisier the more pixels there are"
         )
 
 

@@ -31,4 +31,4 @@ def _one(picture: Array, how: Display) -> npt.NDArray[np.uint8]:
         ends = (0, 100) if how == "minmax" else (2, 98)
         low, high = np.percentile(picture, ends)
         picture = (picture - low) / (high - low if high > low else 1.0) * 255
-    return np.rint(np.clip(picture, 0, 255)).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(picture, 0, 255)), np.uint8)

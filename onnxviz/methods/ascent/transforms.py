@@ -2,10 +2,11 @@
 
 A transform is drawn anew at each step and fed to the graph. What works along each axis by itself (padding,
 jitter, scale, blur) is a pair of matrices, and several in a row are their product: the picture X becomes
-D (X - fill) A' + fill. A rotation samples the picture on a grid.
+D (X - fill) A' + fill. A rotation reads each pixel from another.
 """
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, TypeAlias
@@ -13,6 +14,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
+from scipy.ndimage import gaussian_filter1d
+from scipy.sparse import csr_array, eye_array
 
 from onnxviz.errors import SelectorError
 from onnxviz.graph.ops import Ops
@@ -36,8 +39,8 @@ class Transform:
         """Whether it works along each axis by itself."""
         return self.name != "rotate"
 
-    def drawn(self, rng: np.random.Generator, size: Size) -> tuple[Array, Array]:
-        """Matrices down and across, drawn for a picture of that size."""
+    def drawn(self, rng: np.random.Generator, size: Size) -> tuple[Any, Any]:
+        """Sparse matrices down and across, drawn for a picture of that size."""
         down, across = _DRAWN[self.name](rng, size, *self.numbers)
         return down, across
 
@@ -46,7 +49,7 @@ class Transform:
         most, zeros = int(self.numbers[0]), int(self.numbers[1]) if len(self.numbers) > 1 else 0
         degrees = [*range(-most, most + 1), *[0] * zeros]
         # lucid's pi has three digits.
-        return 3.14 * degrees[rng.integers(len(degrees))] / 180
+        return float(3.14 * degrees[rng.integers(len(degrees))] / 180)
 
 
 def parse_transforms(texts: tuple[str, ...]) -> tuple[Transform, ...]:
@@ -69,7 +72,7 @@ def parse_transforms(texts: tuple[str, ...]) -> tuple[Transform, ...]:
             values = ()
         if name not in _COUNTS or len(values) not in _COUNTS[name] or not all(map(math.isfinite, values)):
             raise SelectorError(
-                f"no transform {text!r}; write pad:12, jitter:8, scale:0.9:1.1:11, rotate:10, blur:1 or roll:32"
+                f"no transform {text!r}; write pad:12, jitter:8, scale:0.9:1.1:11, rotate:10, blur:1, roll:32"
             )
         if any(value < 0 for value in values):
             raise SelectorError(f"the numbers of transform {text!r} are not below 0")
@@ -77,35 +80,42 @@ def parse_transforms(texts: tuple[str, ...]) -> tuple[Transform, ...]:
     return tuple(found)
 
 
-def _pad(_rng: np.random.Generator, size: Size, width: float) -> list[Array]:
-    return [np.eye(n + 2 * int(width), n, -int(width)) for n in size]
+def _pad(_rng: np.random.Generator, size: Size, width: float) -> list[Any]:
+    return [eye_array(n + 2 * int(width), n, k=-int(width)) for n in size]
 
 
-def _jitter(rng: np.random.Generator, size: Size, width: float) -> list[Array]:
+def _jitter(rng: np.random.Generator, size: Size, width: float) -> list[Any]:
     cut = int(width)
     if min(size) <= cut:
         raise SelectorError(f"jitter:{cut} leaves nothing of a picture of {size[0]}x{size[1]}")
-    return [np.eye(n - cut, n, int(rng.integers(cut + 1))) for n in size]
+    return [eye_array(n - cut, n, k=int(rng.integers(cut + 1))) for n in size]
 
 
-def _scale(rng: np.random.Generator, size: Size, low: float, high: float, count: float = 11) -> list[Array]:
+def _scale(rng: np.random.Generator, size: Size, low: float, high: float, count: float = 11) -> list[Any]:
     factor = np.linspace(low, high, int(count))[rng.integers(int(count))]
-    return [resize_legacy(n, int(np.float32(factor) * np.float32(n))) for n in size]
+    return [csr_array(resize_legacy(n, int(np.float32(factor) * np.float32(n)))) for n in size]
 
 
-def _blur(_rng: np.random.Generator, size: Size, sigma: float) -> list[Array]:
-    return [gaussian(n, sigma) for n in size]
+def _blur(_rng: np.random.Generator, size: Size, sigma: float) -> list[Any]:
+    return [csr_array(gaussian(n, sigma)) for n in size]
 
 
-def _roll(rng: np.random.Generator, size: Size, most: float) -> list[Array]:
-    return [np.roll(np.eye(n), int(rng.integers(-int(most), int(most) + 1)), axis=0) for n in size]
+def _roll(rng: np.random.Generator, size: Size, most: float) -> list[Any]:
+    return [csr_array(np.roll(np.eye(n), int(rng.integers(-int(most), int(most) + 1)), axis=0)) for n in size]
 
 
-def _fit(_rng: np.random.Generator, size: Size, height: float, width: float) -> list[Array]:
-    return [resize_centred(n, int(new)) for n, new in zip(size, (height, width), strict=True)]
+def _fit(_rng: np.random.Generator, size: Size, height: float, width: float) -> list[Any]:
+    return [csr_array(resize_centred(n, int(new))) for n, new in zip(size, (height, width), strict=True)]
 
 
-_DRAWN = {"pad": _pad, "jitter": _jitter, "scale": _scale, "blur": _blur, "roll": _roll, "fit": _fit}
+_DRAWN: Mapping[str, Callable[..., list[Any]]] = {
+    "pad": _pad,
+    "jitter": _jitter,
+    "scale": _scale,
+    "blur": _blur,
+    "roll": _roll,
+    "fit": _fit,
+}
 _COUNTS = {"pad": (1,), "jitter": (1,), "scale": (2, 3), "rotate": (1, 2), "blur": (1,), "roll": (1,)}
 
 
@@ -134,8 +144,6 @@ def crop_resize(size: int, new: int, start: float, stop: float) -> Array:
 
 def gaussian(size: int, sigma: float) -> Array:
     """The matrix [size, size] of SciPy's Gaussian filter, edges reflected."""
-    from scipy.ndimage import gaussian_filter1d
-
     return np.asarray(gaussian_filter1d(np.eye(size), sigma, axis=0))
 
 
@@ -152,19 +160,19 @@ def _sampled(positions: Array, size: int) -> Array:
     return matrix
 
 
-def rotation(size: Size, angle: float) -> Array:
-    """The grid [1, h, w, 2] that turns a picture about its middle, counter-clockwise, as GridSample reads it.
+def rotation(size: Size, angle: float) -> tuple[Array, Array]:
+    """Which pixel each pixel is read from when a picture turns about its middle, and whether that is inside.
 
-    Positions are between the centres of the outermost pixels (`align_corners`), as TensorFlow Addons has it.
+    Both [h * w], row by row; by `angle` in radians, the nearest pixel, as TensorFlow Addons does it.
     """
     height, width = size
     y, x = np.mgrid[:height, :width].astype(np.float64)
     cos, sin = math.cos(angle), math.sin(angle)
     across, down = x - (width - 1) / 2, y - (height - 1) / 2
-    source_x = cos * across - sin * down
-    source_y = sin * across + cos * down
-    half = max((width - 1) / 2, 0.5), max((height - 1) / 2, 0.5)
-    return np.stack([source_x / half[0], source_y / half[1]], axis=-1)[None]
+    column = np.floor(cos * across - sin * down + (width - 1) / 2 + 0.5).astype(np.int64)
+    row = np.floor(sin * across + cos * down + (height - 1) / 2 + 0.5).astype(np.int64)
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    return np.where(inside, row * width + column, 0).ravel(), inside.ravel()
 
 
 @dataclass(frozen=True)
@@ -182,10 +190,11 @@ class Stage:
     def write(self, op: Ops, picture: ir.Value, given: dict[str, ir.Value]) -> ir.Value:
         """The picture [B, C, h, w] transformed."""
         if self.turns:
+            read, inside = (given[name] for name in self.inputs)
+            flat = op.Reshape(picture, op.ints(0, 0, -1))
             # What a rotation brings in from outside is black, as in lucid.
-            return op.GridSample(
-                picture, given[self.inputs[0]], mode="nearest", padding_mode="zeros", align_corners=1
-            )
+            turned = op.Mul(op.Gather(flat, read, axis=2), inside)
+            return op.reshape_like(turned, picture)
         down, across = (given[name] for name in self.inputs)
         moved = op.MatMul(op.MatMul(down, op.Sub(picture, FILL)), across)
         return op.Add(moved, FILL)
@@ -193,20 +202,19 @@ class Stage:
     def draw(self, rng: np.random.Generator, size: Size) -> tuple[dict[str, Array], Size]:
         """What to feed for a picture of that size, float32, and the size that it then has."""
         if self.turns:
-            grid = rotation(size, self.transforms[0].angle(rng))
-            return {self.inputs[0]: grid.astype(np.float32)}, size
+            read, inside = rotation(size, self.transforms[0].angle(rng))
+            return dict(zip(self.inputs, (read, inside.astype(np.float32)), strict=True)), size
         downs, acrosses, current = [], [], size
         for transform in self.transforms:
             down, across = transform.drawn(rng, current)
             downs.append(down)
             acrosses.append(across)
-            current = (len(down), len(across))
-        product = [reduce(lambda whole, one: one @ whole, matrices) for matrices in (downs, acrosses)]
-        feeds = {
-            self.inputs[0]: product[0].astype(np.float32),
-            self.inputs[1]: product[1].T.astype(np.float32),
-        }
-        return feeds, current
+            current = (down.shape[0], across.shape[0])
+        down, across = (
+            reduce(lambda whole, one: one @ whole, chain).toarray() for chain in (downs, acrosses)
+        )
+        arrays = (down.astype(np.float32), np.ascontiguousarray(across.T, np.float32))
+        return dict(zip(self.inputs, arrays, strict=True)), current
 
 
 def stages(transforms: tuple[Transform, ...]) -> tuple[Stage, ...]:
@@ -220,7 +228,7 @@ def stages(transforms: tuple[Transform, ...]) -> tuple[Stage, ...]:
     return tuple(
         Stage(
             tuple(group),
-            (f"down_{i}", f"across_{i}") if group[0].along_axes else (f"grid_{i}",),
+            (f"down_{i}", f"across_{i}") if group[0].along_axes else (f"read_{i}", f"inside_{i}"),
         )
         for i, group in enumerate(groups)
     )

@@ -56,7 +56,7 @@ def state_shapes(recipe: Recipe, shape: tuple[int, ...]) -> dict[str, tuple[int,
 
 
 def divisor(op: Ops, g: ir.Value, recipe: Recipe) -> ir.Value | None:
-    """What each picture's gradient is divided by, [B, 1, ...]: its root mean square, deviation, norm or mean size."""
+    """What each picture's gradient is divided by, [B, 1, ...]: its size, as the recipe measures it."""
     if recipe.normalise == "none":
         return None
     axes = op.ints(*range(1, rank_of(g)))
@@ -157,7 +157,7 @@ def _least_dropped(op: Ops, x: ir.Value, size: ir.Value, percentage: float) -> i
 
 
 def penalties(op: Ops, pixels: ir.Value, middle: ir.Value, recipe: Recipe) -> ir.Value | None:
-    """What the objective is lowered by, [B]: mean distance to the middle, mean total variation (in 0 to 1)."""
+    """What the objective is lowered by, [B]; pixels count from 0 to 1 here."""
     terms = []
     if recipe.l1:
         distance = op.ReduceMean(op.Abs(op.Sub(pixels, middle)), op.ints(1, 2, 3), keepdims=0)
