@@ -132,7 +132,8 @@ def sized(model: Model, where: PictureInput, batch: int, size: Sequence[int | st
 
 def forward(problem: Problem) -> Forward:
     """Parameters to picture, transforms, network and objective, as one graph."""
-    copy = sized(problem.model, problem.where, problem.seen, problem.taken).ir_model.clone()
+    network = sized(problem.model, problem.where, problem.seen, problem.taken)
+    copy = network.ir_model.clone()
     graph = copy.graph
     values = ir.convenience.create_value_mapping(graph, include_subgraphs=False)
     op = Ops(graph, PREFIX)
@@ -150,7 +151,8 @@ def forward(problem: Problem) -> Forward:
     seen = _seen(op, picture, problem, feed)
     _fill_input(op, graph, values, seen, problem)
     _feed_objective(problem, feed)
-    writing = Writing(op, values, problem.layers, problem.scores, problem.seen, fed)
+    layers = _layers_of(network, problem)
+    writing = Writing(op, values, layers, problem.scores, problem.seen, fed)
     tree = problem.objective
     value = op.Reshape(write(tree, writing), op.ints(problem.batch, -1))
     value = op.ReduceMean(value, op.ints(1), keepdims=0)
@@ -193,7 +195,8 @@ def watch_graph(problem: Problem) -> Model:
 
     From `picture` [B, C, H, W] to an output for each layer, "means/<number>" [B, channels], and `scores`.
     """
-    copy = sized(problem.model, problem.where, problem.batch, problem.fixed or problem.size).ir_model.clone()
+    network = sized(problem.model, problem.where, problem.batch, problem.fixed or problem.size)
+    copy = network.ir_model.clone()
     graph = copy.graph
     values = ir.convenience.create_value_mapping(graph, include_subgraphs=False)
     op = Ops(graph, PREFIX)
@@ -212,7 +215,7 @@ def watch_graph(problem: Problem) -> Model:
         )
         seen = op.MatMul(op.MatMul(down, picture), op.Transpose(across, perm=[1, 0]))
     _fill_input(op, graph, values, seen, problem)
-    writing = Writing(op, values, problem.layers, problem.scores, problem.batch)
+    writing = Writing(op, values, _layers_of(network, problem), problem.scores, problem.batch)
     answers = {
         f"means/{number}": op.ReduceMean(writing.maps(layer), op.ints(2), keepdims=0)
         for number, layer in enumerate(problem.layers)
@@ -329,7 +332,7 @@ def _moved(
     moved, state = stepped(op, theta, g, inputs, inputs["coefficients"], recipe)
     if recipe.image == "pixels":
         blurs = {name: inputs[name] for name in ("blur_down", "blur_across") if name in inputs}
-        moved = kept_in_bounds(op, moved, g, inputs["middle"], blurs, recipe)
+        moved = kept_in_bounds(op, moved, g, inputs["middle"], blurs, recipe, math.prod(problem.size))
     answers = {f"{THETA}{NEXT}": moved, **{f"{name}{NEXT}": one for name, one in state.items()}}
     if recipe.keep == "best":
         better = op.Greater(value, inputs[BEST_VALUE])
@@ -437,6 +440,11 @@ def _per_channel(
     if array.size not in (1, channels):
         raise ShapeError(f"the preprocessing has {array.size} means for an input of {channels} channels")
     return np.broadcast_to(array, (channels,)).reshape(1, channels, 1, 1)
+
+
+def _layers_of(network: Model, problem: Problem) -> dict[str | int, Layer]:
+    """The layers that the objective names, with the sizes that they have in this network."""
+    return {selector: network.layers[layer.index] for selector, layer in problem.layers.items()}
 
 
 def _feed_objective(problem: Problem, feed: Feed) -> None:

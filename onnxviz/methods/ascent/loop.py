@@ -89,6 +89,7 @@ class Ascent:
         sampler: Sampler | None = None,
         queries: int = 1,
         report: bool = False,
+        past: int = 0,
     ) -> None:
         """Build the graphs and compile them.
 
@@ -102,9 +103,10 @@ class Ascent:
             sampler: How to estimate the gradient from values alone, of a batch of one; None: by the graph.
             queries: How many copies of the picture are asked about at once, with a sampler.
             report: Whether each step also tells the scores and the gradient's range.
+            past: How many steps were taken before, in other octaves; what is drawn depends on it.
         """
         self.problem, self.facts, self.report = problem, facts, report
-        self.sampler, self.queries = sampler, queries
+        self.sampler, self.queries, self.past = sampler, queries, past
         self.around = around
         self._middle = np.asarray(middle, np.float32).reshape(1, -1, 1, 1)
         self._others, self._device = dict(others), device
@@ -211,7 +213,7 @@ class Ascent:
 
     def _drawn(self, seed: tuple[int, ...], step: int) -> dict[str, Array]:
         """What is drawn for a step: it depends on the seed and the step alone, not on the batch."""
-        problem, rng = self.problem, np.random.default_rng([*seed, _DRAWS, step])
+        problem, rng = self.problem, np.random.default_rng([*seed, _DRAWS, self.past + step])
         if problem.recipe.crops:
             return _crops(problem, rng, step)
         drawn, size = dict[str, Array](), problem.size

@@ -139,7 +139,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             steps=30,
             rate=255.0,
             normalise="std",
-            epsilon=1e-8,
+            epsilon=1e-8 / 255,
             clip=True,
             display="minmax",
         ),

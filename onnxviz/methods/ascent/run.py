@@ -61,7 +61,8 @@ class Run:
         self.warnings = list(plan.warnings)
         self.reports: dict[int, list[Mapping[str, Any]]] = {}
         self.route = plan.route
-        self._ascents: dict[tuple[Objective, Size], Ascent] = {}
+        self._ascents: dict[tuple[Objective, int], Ascent] = {}
+        self._bases = _bases(plan)
         self._choose_route()
         self._batches = _batches(plan, self._rows)
         self._done: list[Made] = []
@@ -182,10 +183,9 @@ class Run:
 
     def _larger(self, batch: Batch, octave: int, climb: Climb) -> Climb:
         """The start of the next octave: its share of the photograph, and what was drawn into it so far."""
-        sizes = self.plan.octaves
-        detail = self._ascent(batch, octave).pictures(climb) - _zoomed(self.plan.around, sizes[octave])
-        larger = np.stack([_zoomed(one, sizes[octave + 1]) for one in detail])
-        base = _zoomed(self.plan.around, sizes[octave + 1])
+        detail = self._ascent(batch, octave).pictures(climb) - self._bases[octave]
+        base = self._bases[octave + 1]
+        larger = np.stack([_zoomed(one, self.plan.octaves[octave + 1]) for one in detail])
         return self._ascent(batch, octave + 1).begin(self._seeds(batch), base + larger)
 
     def _result(self, batch: Batch, octave: int, climb: Climb, past: Sequence[Array]) -> Made:
@@ -244,24 +244,25 @@ class Run:
         return [*batch.numbers, *[batch.numbers[-1]] * (self._rows - len(batch.numbers))]
 
     def _ascent(self, batch: Batch, octave: int) -> Ascent:
-        return self._ready(self.plan.wishes[batch.numbers[0]].objective, self.plan.octaves[octave])
+        return self._ready(self.plan.wishes[batch.numbers[0]].objective, octave)
 
-    def _ready(self, objective: Objective, size: Size) -> Ascent:
-        """The ascent of one tree of objectives at one size, made when first asked for."""
-        plan, key = self.plan, (shape_of_tree(objective), size)
+    def _ready(self, objective: Objective, octave: int) -> Ascent:
+        """The ascent of one tree of objectives in one octave, made when first asked for."""
+        plan, key = self.plan, (shape_of_tree(objective), octave)
         if key not in self._ascents:
             numeric = self.route == "numeric"
             queries = min(_QUERIES, plan.sampler.queries) if plan.where.batch is None else plan.where.batch
             self._ascents[key] = Ascent(
-                problem_of(plan, objective, size, self._rows),
+                problem_of(plan, objective, plan.octaves[octave], self._rows),
                 plan.facts,
                 mean_colour(plan.preprocess, plan.where.channels or 3),
-                _zoomed(plan.around, size),
+                self._bases[octave],
                 plan.device,
                 plan.others,
                 plan.sampler if numeric else None,
                 queries,
                 plan.report,
+                octave * plan.recipe.steps,
             )
         return self._ascents[key]
 
@@ -291,7 +292,7 @@ class Run:
         self.route = "graph"
         try:
             for objective in {shape_of_tree(wish.objective): wish.objective for wish in plan.wishes}.values():
-                self._ready(objective, plan.octaves[0]).prepare()
+                self._ready(objective, 0).prepare()
         except (UnsupportedOperator, DisconnectedError) as err:
             if plan.route == "graph":
                 raise
@@ -319,6 +320,14 @@ def _batches(plan: Plan, rows: int) -> list[Batch]:
         for key, numbers in groups.items()
         for start in range(0, len(numbers), rows)
     ]
+
+
+def _bases(plan: Plan) -> list[Array]:
+    """What the picture of each octave begins around, the smallest first; each is made of the next larger one."""
+    bases = [plan.around]
+    for size in plan.octaves[-2::-1]:
+        bases.append(_zoomed(bases[-1], size))
+    return bases[::-1]
 
 
 def _zoomed(picture: Array, size: Size) -> Array:

@@ -121,11 +121,12 @@ def kept_in_bounds(
     middle: ir.Value,
     blurs: Mapping[str, ir.Value],
     recipe: Recipe,
+    places: int,
 ) -> ir.Value:
     """Pixels [B, C, H, W] after a step: shrunk, blurred, the least of them set to the middle, clipped.
 
     Yosinski et al. 2015 (arXiv 1506.06579), section 4, in the order of their toolbox. `middle` is the mean
-    colour, which is 0 to them.
+    colour, which is 0 to them; `places` is H * W.
     """
     plain = not (recipe.decay or recipe.blur or recipe.small_norm or recipe.small_contribution)
     x = pixels if plain else op.Sub(pixels, middle)
@@ -135,19 +136,17 @@ def kept_in_bounds(
         x = op.MatMul(op.MatMul(blurs["blur_down"], x), blurs["blur_across"])
     if recipe.small_norm:
         norms = op.Sqrt(op.ReduceSum(op.Mul(x, x), op.ints(1), keepdims=1))
-        x = _least_dropped(op, x, norms, recipe.small_norm)
+        x = _least_dropped(op, x, norms, recipe.small_norm, places)
     if recipe.small_contribution:
         contribution = op.Abs(op.ReduceSum(op.Mul(g, x), op.ints(1), keepdims=1))
-        x = _least_dropped(op, x, contribution, recipe.small_contribution)
+        x = _least_dropped(op, x, contribution, recipe.small_contribution, places)
     x = x if plain else op.Add(x, middle)
     return op.Clip(x, 0.0, 255.0) if recipe.clip else x
 
 
-def _least_dropped(op: Ops, x: ir.Value, size: ir.Value, percentage: float) -> ir.Value:
+def _least_dropped(op: Ops, x: ir.Value, size: ir.Value, percentage: float, count: int) -> ir.Value:
     """Zero where the size [B, 1, H, W] is below its percentile, as numpy.percentile has it."""
     flat = op.Reshape(size, op.ints(0, -1))
-    assert size.shape is not None
-    count = int(size.shape[2]) * int(size.shape[3])  # type: ignore[arg-type]
     position = (count - 1) * percentage / 100
     low, share = int(position), position - int(position)
     least, _ = op.emit("TopK", [flat, op.ints(min(low + 2, count))], {"largest": 0}, outputs=2)
