@@ -8,8 +8,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from onnxviz.errors import SelectorError
 from onnxviz.graph.model import ModelLike
-from onnxviz.methods.ascent.graph import SCORES
+from onnxviz.methods.ascent.graph import MEANS, SCORES
 from onnxviz.methods.ascent.numeric import Sampler
 from onnxviz.methods.ascent.objective import Objective
 from onnxviz.methods.ascent.plan import Asked, Plan, Route, plan_for
@@ -128,6 +129,8 @@ def maximize(
         KeyboardInterrupt: The run was stopped, and `partial` is false.
     """
     chosen = replace(recipe, **settings) if isinstance(recipe, Recipe) else find_recipe(recipe, **settings)  # type: ignore[arg-type]
+    if copies < 1:
+        raise SelectorError(f"copies is at least 1, not {copies}")
     targets = [one for text in _listed(target) for one in expand(text)]
     plan = plan_for(
         model,
@@ -172,7 +175,7 @@ def _maximized(run: Run, name: str) -> Maximized:
     pictures = _joined([batch.pictures for batch in made]).transpose(0, 2, 3, 1)
     losses = _joined([_padded(batch.values, recipe.steps * recipe.octaves) for batch in made])
     woke = np.array([bool(np.nanmax(row) > np.nanmin(row)) for row in losses], bool)
-    before, after = ({} if not made else _by_layer(run, [b.watched[i] for b in made]) for i in (0, 1))
+    before, after = (_by_layer([batch.watched[i] for batch in made]) for i in (0, 1))
     scores = [before.pop(SCORES, None), after.pop(SCORES, None)]
     clear = [batch.transparency for batch in made if batch.transparency is not None]
     warnings = [*run.warnings, *_asleep(wishes, woke)]
@@ -235,11 +238,18 @@ def _padded(values: Array, steps: int) -> Array:
     return padded
 
 
-def _by_layer(run: Run, watched: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
-    """What was watched, joined over the batches, by the layer's name."""
-    names = {f"means/{i}": layer.name for i, layer in enumerate(run.plan.layers.values())}
+def _by_layer(watched: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    """What was watched, joined over the batches, by the layer's name; NaN where a batch did not watch it."""
     keys = dict.fromkeys(key for one in watched for key in one)
-    return {names.get(key, key): np.concatenate([one[key] for one in watched]) for key in keys}
+    joined = {}
+    for key in keys:
+        width = next(one[key].shape[1] for one in watched if key in one)
+        rows = [
+            one[key] if key in one else np.full((len(next(iter(one.values()))), width), np.nan, np.float32)
+            for one in watched
+        ]
+        joined[key.removeprefix(MEANS)] = np.concatenate(rows)
+    return joined
 
 
 def _asleep(wishes: Sequence[Wish], woke: Array) -> list[str]:

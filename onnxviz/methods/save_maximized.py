@@ -1,4 +1,4 @@
-"""Synthetic pictures into a folder: the sheet, each alone, the curves, the numbers, and what a resume needs."""
+"""Synthetic pictures into a folder: the sheet, each alone, the curves, the numbers, what a resume needs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

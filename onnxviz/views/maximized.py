@@ -82,7 +82,7 @@ def curves(losses: Numbers, labels: Sequence[str], title: str) -> Pixels:
 def on_white(image: Pixels, opacity: Numbers) -> Pixels:
     """A picture [h, w, 3] that shows as much as its opacity [h, w] in [0, 1] says, on white."""
     share = opacity[..., None]
-    return np.rint(image * share + 255 * (1 - share)).astype(np.uint8)
+    return np.asarray(np.rint(image * share + 255 * (1 - share)), np.uint8)
 
 
 def _sized(images: Pixels, most: int) -> Pixels:

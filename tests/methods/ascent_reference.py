@@ -1,4 +1,4 @@
-"""Each recipe written once more, in plain float64 loops, after its own source; gradients by central differences.
+"""Each recipe written once more, in plain float64, after its own source; gradients by central differences.
 
 Pictures are [C, H, W], 0 to 255. `value` is the objective of what the network sees. Random numbers are drawn
 in the order in which the recipe's own steps draw them.
@@ -140,7 +140,7 @@ def maco_crops(picture, rng, count, side, out):
         i, j = np.arange(out[0])[:, None], np.arange(out[1])[None, :]
         y = (top * (picture.shape[1] - 1)) + i * (bottom - top) * (picture.shape[1] - 1) / (out[0] - 1)
         x = (left * (picture.shape[2] - 1)) + j * (right - left) * (picture.shape[2] - 1) / (out[1] - 1)
-        inside = (0 <= y) & (y <= picture.shape[1] - 1) & (0 <= x) & (x <= picture.shape[2] - 1)
+        inside = (y >= 0) & (y <= picture.shape[1] - 1) & (x >= 0) & (x <= picture.shape[2] - 1)
         crops[n] = np.where(inside, _between(picture, y, x), 0)
     return crops + noise
 
@@ -219,7 +219,7 @@ def _rotate(picture, angle):
     y, x = np.mgrid[:height, :width]
     column = np.floor(cos * x - sin * y + x_offset + 0.5).astype(int)
     row = np.floor(sin * x + cos * y + y_offset + 0.5).astype(int)
-    inside = (0 <= column) & (column < width) & (0 <= row) & (row < height)
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
     return picture[:, row.clip(0, height - 1), column.clip(0, width - 1)] * inside
 
 

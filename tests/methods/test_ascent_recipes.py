@@ -1,8 +1,8 @@
 """The first steps of every published recipe against the same written once more after its source."""
 
-from methods import ascent_reference as reference
 import numpy as np
 import pytest
+from methods import ascent_reference as reference
 from methods.nets import net
 
 from onnxviz.methods.ascent.images import natural_magnitude

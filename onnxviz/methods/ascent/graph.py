@@ -28,7 +28,7 @@ PREFIX = "ascent"
 THETA, PICTURE, VALUE, SCORES, TRANSPARENCY = "theta", "picture", "value", "scores", "transparency"
 SLOPE_LOW, SLOPE_HIGH, RATE = "gradient_min", "gradient_max", "step_size"
 BEST, BEST_VALUE = "best", "best_value"
-NEXT = "_next"
+NEXT, MEANS = "_next", "means/"
 
 
 class Feed(Protocol):
@@ -193,7 +193,7 @@ def render_graph(problem: Problem) -> Model:
 def watch_graph(problem: Problem) -> Model:
     """What pictures bring about: the mean of each channel of the layers named, and the scores.
 
-    From `picture` [B, C, H, W] to an output for each layer, "means/<number>" [B, channels], and `scores`.
+    From `picture` [B, C, H, W] to an output for each layer, "means/<layer>" [B, channels], and `scores`.
     """
     network = sized(problem.model, problem.where, problem.batch, problem.fixed or problem.size)
     copy = network.ir_model.clone()
@@ -215,10 +215,11 @@ def watch_graph(problem: Problem) -> Model:
         )
         seen = op.MatMul(op.MatMul(down, picture), op.Transpose(across, perm=[1, 0]))
     _fill_input(op, graph, values, seen, problem)
-    writing = Writing(op, values, _layers_of(network, problem), problem.scores, problem.batch)
+    layers = _layers_of(network, problem)
+    writing = Writing(op, values, layers, problem.scores, problem.batch)
     answers = {
-        f"means/{number}": op.ReduceMean(writing.maps(layer), op.ints(2), keepdims=0)
-        for number, layer in enumerate(problem.layers)
+        f"{MEANS}{layer.name}": op.ReduceMean(writing.maps(selector), op.ints(2), keepdims=0)
+        for selector, layer in layers.items()
     }
     if problem.scores:
         answers[SCORES] = op.Reshape(

@@ -323,7 +323,7 @@ def _batches(plan: Plan, rows: int) -> list[Batch]:
 
 
 def _bases(plan: Plan) -> list[Array]:
-    """What the picture of each octave begins around, the smallest first; each is made of the next larger one."""
+    """What the picture of each octave begins around, the smallest first; each made of the next larger."""
     bases = [plan.around]
     for size in plan.octaves[-2::-1]:
         bases.append(_zoomed(bases[-1], size))
