@@ -9,6 +9,7 @@ NAMES = [
     "ZERO",
     "Explanation",
     "Layer",
+    "Maximized",
     "Model",
     "OnnxvizError",
     "Ops",
@@ -23,6 +24,7 @@ NAMES = [
     "gradient",
     "kernels",
     "load",
+    "maximize",
     "vjp",
 ]
 SHARED = {"preprocess": None, "device": "auto", "batch": None, "inputs": None}
@@ -45,6 +47,14 @@ POSITIONAL = {
     },
     "explainer": {"model": REQUIRED, "method": "grad-cam", "layer": None, "fold_preprocess": False},
     "kernels": {"model": REQUIRED, "layers": "Conv"},
+    "maximize": {
+        "model": REQUIRED,
+        "layer": None,
+        "channels": None,
+        "target": None,
+        "recipe": "lucid",
+        "seed": 0,
+    },
 }
 ATTRIBUTES = {
     "Explanation": [
@@ -53,6 +63,7 @@ ATTRIBUTES = {
     "Layer": [
         "index", "name", "tensor", "op", "module", "shape", "params", "macs", "receptive_field",
     ],
+    "Maximized": ["images", "losses", "channels", "woke", "save"],
     "Model": ["inputs", "outputs", "layers", "metadata", "opset", "gradients", "cotangent", "proto", "save"],
     "Session": ["run"],
     "Preprocess": ["size", "resize", "filter", "color", "scale", "mean", "std", "to_dict"],
@@ -102,9 +113,9 @@ def test_the_parameters_of_a_function(name: str) -> None:
     parameters = inspect.signature(getattr(onnxviz, name)).parameters.values()
     positional = {p.name: p.default for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
     assert list(positional.items()) == list(POSITIONAL[name].items())
-    # A method has settings of its own, and refuses what is none.
+    # A method and a recipe have settings of their own, and refuse what is none.
     several = [p.name for p in parameters if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    assert several == (["settings"] if name == "explain" else [])
+    assert several == (["settings"] if name in ("explain", "maximize") else [])
 
 
 @pytest.mark.parametrize("name", ["activations", "explain"])

@@ -23,6 +23,8 @@ WEIGHTS = {
     "b1": RNG.standard_normal(3),
     "w2": RNG.standard_normal((4, 3, 2, 3)),
     "b2": RNG.standard_normal(4),
+    "zero": np.array(0.0),
+    "six": np.array(6.0),
 }
 NET = (
     "a = Conv<pads=[1,1,1,1]>(x, w1, b1) r = Relu(a) b = Conv<strides=[2,1]>(r, w2, b2) y = Relu(b)",
@@ -129,6 +131,30 @@ def test_error_names_the_rule_set() -> None:
     mine = ruleset.RuleSet("mine", {})
     with pytest.raises(UnsupportedOperator, match=r"no 'mine' rule for operator Neg \(node 'y'\)"):
         gradient(net("y = Neg(x)", "double[1] x"), "y", "x", rules=mine)
+
+
+# Redirected ReLUs
+
+
+@pytest.mark.parametrize(
+    ("body", "low", "high"),
+    [
+        ("y = Relu(x)", 0, np.inf),
+        ("y = Clip(x, zero, six)", 0, 6),
+        ("y = Clip(x, , six)", -np.inf, 6),
+        ("y = Clip(x)", -np.inf, np.inf),
+    ],
+)
+def test_redirected_relu_wakes_the_samples_that_nothing_passes(body: str, low: float, high: float) -> None:
+    derived = gradient(net(body, "double[4,3] x"), "y", "x", rules="redirected-relu")
+    x = np.array([[-1.0, 2.0, -3.0], [-1.0, -2.0, -3.0], [7.0, -1.0, 8.0], [-1.0, -2.0, 9.0]])
+    g = np.array([[1.0, 2.0, 3.0], [1.0, -2.0, 3.0], [-1.0, 2.0, 3.0], [-4.0, 0.0, 5.0]])
+    (found,) = run(derived, {"x": x, "y_grad": g}).values()
+    plain = np.where((x > low) & (x < high), g, 0)
+    outwards = ((x < low) & (g < 0)) | ((x > high) & (g > 0))
+    woken = np.where(outwards, 0, g)
+    want = np.where(plain.any(axis=1, keepdims=True), plain, woken)
+    np.testing.assert_array_equal(found, want)
 
 
 # A rule of one's own

@@ -9,7 +9,6 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from onnxviz.errors import SelectorError, ShapeError
 from onnxviz.graph.layers import Layer
@@ -28,6 +27,7 @@ from onnxviz.methods.query import ask
 from onnxviz.methods.scores import Scores, find_scores
 from onnxviz.vision.images import PictureInput, picture_input
 from onnxviz.vision.labels import read_labels
+from onnxviz.vision.planes import as_planes, resized
 from onnxviz.vision.preprocess import Preprocess, choose
 from onnxviz.vision.read import list_pictures, read_picture
 
@@ -141,14 +141,14 @@ def plan_for(
     model, others = load(model), dict(inputs or {})
     where = picture_input([value for value in model.inputs if value.name not in others])
     how = choose(preprocess, model.metadata, where)
-    shown = None if start is None else _picture(start)
+    channels = where.channels or 3
+    shown = None if start is None else _picture(start, channels)
     fixed = _fixed(where, how, size)
     whole = picture or _picture_size(recipe, fixed, shown)
-    channels = where.channels or 3
     if shown is None:
         around = np.broadcast_to(_begun(recipe, how, channels), (channels, *whole))
     else:
-        around = _fitted(_in_channels(shown, channels), whole)
+        around = resized(shown, whole)
     single = sized(model, where, where.batch or 1, fixed or whole)
     made = wishes(single, asked.layer, asked.channels, asked.targets, asked.objectives, recipe, asked.copies)
     plan = Plan(
@@ -259,33 +259,17 @@ def _batch(where: PictureInput, recipe: Recipe, batch: int | None, count: int) -
     return where.batch // crops
 
 
-def _picture(start: Any) -> Array:
-    """One picture as [3, H, W], 0 to 255."""
+def _picture(start: Any, channels: int) -> Array:
+    """One picture as [C, H, W], 0 to 255."""
     listed = list_pictures(start)
     if len(listed) != 1:
         raise SelectorError(f"an ascent starts from one picture, and {len(listed)} were given")
-    return read_picture(listed[0], str(listed[0])).transpose(2, 0, 1).astype(np.float64)
-
-
-def _in_channels(picture: Array, channels: int) -> Array:
-    """A picture [3, H, W] in so many channels: colours, or grey in each."""
-    if channels == 3:
-        return picture
-    grey = np.asarray(Image.fromarray(picture.transpose(1, 2, 0).astype(np.uint8)).convert("L"), np.float64)
-    return np.broadcast_to(grey, (channels, *grey.shape))
-
-
-def _fitted(picture: Array, size: Size) -> Array:
-    """A picture [C, H, W] at another size, as Pillow resizes it."""
-    planes = [Image.fromarray(plane.astype(np.float32)) for plane in picture]
-    return np.stack([np.asarray(one.resize(size[::-1], Image.Resampling.BILINEAR)) for one in planes])
+    return as_planes(read_picture(listed[0], str(listed[0])), channels)
 
 
 def _measured(magnitude: Any, channels: int, size: Size) -> Array:
-    pictures = [read_picture(one, str(one)).transpose(2, 0, 1) for one in list_pictures(magnitude)]
-    return measured_magnitude(
-        [_fitted(_in_channels(one.astype(np.float64), channels), size) for one in pictures], channels, size
-    )
+    pictures = [as_planes(read_picture(one, str(one)), channels) for one in list_pictures(magnitude)]
+    return measured_magnitude([resized(one, size) for one in pictures], channels, size)
 
 
 def _with_scores(plan: Plan, output: str | None, labels: str | Path | None) -> Plan:
