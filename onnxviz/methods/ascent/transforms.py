@@ -8,7 +8,7 @@ D (X - fill) A' + fill. A rotation reads each pixel from another.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -93,11 +93,11 @@ def _jitter(rng: np.random.Generator, size: Size, width: float) -> list[Any]:
 
 def _scale(rng: np.random.Generator, size: Size, low: float, high: float, count: float = 11) -> list[Any]:
     factor = np.linspace(low, high, int(count))[rng.integers(int(count))]
-    return [csr_array(resize_legacy(n, int(np.float32(factor) * np.float32(n)))) for n in size]
+    return [_sparse(resize_legacy, n, int(np.float32(factor) * np.float32(n))) for n in size]
 
 
 def _blur(_rng: np.random.Generator, size: Size, sigma: float) -> list[Any]:
-    return [csr_array(gaussian(n, sigma)) for n in size]
+    return [_sparse(gaussian, n, sigma) for n in size]
 
 
 def _roll(rng: np.random.Generator, size: Size, most: float) -> list[Any]:
@@ -105,7 +105,7 @@ def _roll(rng: np.random.Generator, size: Size, most: float) -> list[Any]:
 
 
 def _fit(_rng: np.random.Generator, size: Size, height: float, width: float) -> list[Any]:
-    return [csr_array(resize_centred(n, int(new))) for n, new in zip(size, (height, width), strict=True)]
+    return [_sparse(resize_centred, n, int(new)) for n, new in zip(size, (height, width), strict=True)]
 
 
 _DRAWN: Mapping[str, Callable[..., list[Any]]] = {
@@ -117,6 +117,12 @@ _DRAWN: Mapping[str, Callable[..., list[Any]]] = {
     "fit": _fit,
 }
 _COUNTS = {"pad": (1,), "jitter": (1,), "scale": (2, 3), "rotate": (1, 2), "blur": (1,), "roll": (1,)}
+
+
+@lru_cache(maxsize=64)
+def _sparse(build: Callable[..., Array], *numbers: float) -> Any:
+    """A matrix as a sparse one; the same few are drawn again and again."""
+    return csr_array(build(*numbers))
 
 
 def resize_legacy(size: int, new: int) -> Array:
@@ -160,6 +166,7 @@ def _sampled(positions: Array, size: int) -> Array:
     return matrix
 
 
+@lru_cache(maxsize=64)
 def rotation(size: Size, angle: float) -> tuple[Array, Array]:
     """Which pixel each pixel is read from when a picture turns about its middle, and whether that is inside.
 
