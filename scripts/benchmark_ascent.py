@@ -14,7 +14,6 @@ import platform
 import subprocess
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
@@ -60,7 +59,7 @@ def measured(model: str, recipe: str) -> dict[str, float]:
     session = Session(slopes, "cpu")
     shape = [int(str(size)) for size in bare.inputs[0].shape or ()]
     rng = np.random.default_rng(0)
-    seed = np.zeros(layer.shape, np.float32)
+    seed = np.zeros([int(str(size)) for size in layer.shape], np.float32)
     seed[:, 5] = 1 / seed[:, 5].size
     feeds = {plan.where.name: rng.normal(0, 1, shape).astype(np.float32), str(slopes.cotangent): seed}
     # The first steps wake dead ReLUs, which is another graph.
@@ -106,7 +105,7 @@ def page(resnet50: str | None) -> str:
     return f"""# Measured: a step of the ascent
 
 Printed by `scripts/benchmark_ascent.py` on {os.cpu_count()} cores ({platform.machine()}), Python \
-{platform.python_version()}, CPU, onnx {version("onnx")}; medians of {SECONDS:.0f} seconds, in turns.
+{platform.python_version()}, CPU; medians of {SECONDS:.0f} seconds each, in turns.
 
 The bare model's forward pass and gradient (one graph, one channel of the last convolution, by the pixels)
 against a whole step: what is drawn, the picture from its parameters, the transforms, the same forward pass and

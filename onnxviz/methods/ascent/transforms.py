@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 from scipy.ndimage import gaussian_filter1d
-from scipy.sparse import csr_array, eye_array
+from scipy.sparse import csr_array
 
 from onnxviz.errors import SelectorError
 from onnxviz.graph.ops import Ops
@@ -81,14 +81,14 @@ def parse_transforms(texts: tuple[str, ...]) -> tuple[Transform, ...]:
 
 
 def _pad(_rng: np.random.Generator, size: Size, width: float) -> list[Any]:
-    return [eye_array(n + 2 * int(width), n, k=-int(width)) for n in size]
+    return [_sparse(np.eye, n + 2 * int(width), n, -int(width)) for n in size]
 
 
 def _jitter(rng: np.random.Generator, size: Size, width: float) -> list[Any]:
     cut = int(width)
     if min(size) <= cut:
         raise SelectorError(f"jitter:{cut} leaves nothing of a picture of {size[0]}x{size[1]}")
-    return [eye_array(n - cut, n, k=int(rng.integers(cut + 1))) for n in size]
+    return [_sparse(np.eye, n - cut, n, int(rng.integers(cut + 1))) for n in size]
 
 
 def _scale(rng: np.random.Generator, size: Size, low: float, high: float, count: float = 11) -> list[Any]:
@@ -119,7 +119,7 @@ _DRAWN: Mapping[str, Callable[..., list[Any]]] = {
 _COUNTS = {"pad": (1,), "jitter": (1,), "scale": (2, 3), "rotate": (1, 2), "blur": (1,), "roll": (1,)}
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=512)
 def _sparse(build: Callable[..., Array], *numbers: float) -> Any:
     """A matrix as a sparse one; the same few are drawn again and again."""
     return csr_array(build(*numbers))
