@@ -1,0 +1,350 @@
+"""What of a picture excited a unit of a layer: its activation, sent back down to the pixels.
+
+The projection of unit (k, i, j) of layer L for the picture x is
+
+    P = D_1(... D_L(a_kij e_kij)),    a = L(x),
+
+where e_kij is 1 at the unit and 0 elsewhere, and D_l is operator l in reverse: a MaxPool puts each number
+where the largest input came from (its switches), a convolution is applied with its filters transposed, and a
+ReLU does what the rule set says:
+
+    deconvnet        D(g) = max(g, 0)              Zeiler & Fergus 2014, arXiv:1311.2901, section 2.1
+    guided-backprop  D(g) = max(g, 0) [y > 0]      Springenberg et al. 2015, arXiv:1412.6806, figure 1
+    gradient         D(g) = g [y > 0]              Simonyan et al. 2014, arXiv:1312.6034, section 4
+
+All of it is one graph, an input of which is e: one compiled session serves every unit of the layer.
+"""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from onnxviz.autodiff.backward import is_float
+from onnxviz.autodiff.pullback import find_rules, fresh_name, gradient
+from onnxviz.autodiff.rules.quantization import unclipped
+from onnxviz.autodiff.ruleset import RuleSet
+from onnxviz.autodiff.variants import STRAIGHT_THROUGH
+from onnxviz.errors import SelectorError, ShapeError, did_you_mean
+from onnxviz.graph.expose import expose
+from onnxviz.graph.extend import extend
+from onnxviz.graph.feature_maps import as_maps
+from onnxviz.graph.layers import Layer
+from onnxviz.graph.model import Model, ModelLike, load
+from onnxviz.graph.ops import Ops
+from onnxviz.graph.quantisation import scale_of
+from onnxviz.methods.attribution.cams import floats_at
+from onnxviz.methods.attribution.pixels import GUIDED
+from onnxviz.methods.manifest import manifest
+from onnxviz.methods.query import Query
+from onnxviz.methods.scores import quantised_origins
+from onnxviz.methods.units import Boxes, boxes_of, sees_all
+from onnxviz.runtime.batching import batches
+from onnxviz.runtime.progress import track
+from onnxviz.vision.images import Pictures, seen
+
+Array: TypeAlias = npt.NDArray[Any]
+
+RULES = ("deconvnet", "guided-backprop", "gradient")
+"""The rule sets that project."""
+
+PROJECTION, ACTIVATION = "projection", "activation"
+"""The outputs of the graph that projects."""
+
+MID_GREY = 128
+"""What patches show where there is no picture."""
+
+_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One unit of a layer: the number of the picture, the channel, and the place in its map (row, column)."""
+
+    picture: int
+    channel: int
+    position: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Projections:
+    """What in the pictures excited some units of one layer.
+
+    Attributes:
+        pixels: float32 [n,h,w,C], the projections: signed, in the scale of the model's input and with its
+            channels in their order, cut to the box; zero outside the picture.
+        patches: uint8 [n,h,w,3], what the model sees of the picture there; mid-grey outside the picture.
+        boxes: int64 [n,4], left, top, right, bottom of the receptive field in pixels of the model's input,
+            right and bottom exclusive; all of one size, so some reach outside the picture.
+        channels: int64 [n], each unit's channel.
+        values: float64 [n], each unit's activation. A unit that is not above 0 is dead: its projection is 0.
+        units: The units.
+        maps: float32 [n,rows,columns], the activation map of each unit's channel.
+        layer: The layer's name.
+        rules: The rule set's name.
+        pictures: The pictures, and where the model's input lies in each.
+        manifest: Where all this came from: see docs/manifest.md.
+        input_size: Height and width of the model's input, pixels.
+        blue_first: Whether the three channels of the model's input are blue, green, red.
+    """
+
+    pixels: npt.NDArray[np.float32]
+    patches: npt.NDArray[np.uint8]
+    boxes: Boxes
+    channels: npt.NDArray[np.int64]
+    values: npt.NDArray[np.float64]
+    units: tuple[Unit, ...]
+    maps: npt.NDArray[np.float32] = field(repr=False)
+    layer: Layer
+    rules: str
+    pictures: Pictures = field(repr=False)
+    manifest: Mapping[str, Any] = field(repr=False)
+    input_size: tuple[int, int]
+    blue_first: bool
+
+    @property
+    def dead(self) -> npt.NDArray[np.bool_]:
+        """Which units have nothing to project: their activation is not above 0, or no number."""
+        return ~((self.values > 0) & np.isfinite(self.values))
+
+    def save(self, folder: str | Path, overwrite: bool = False) -> Path:
+        """Write the sheet (PNG), the numbers (deconv.npz) and manifest.json into a folder.
+
+        Raises:
+            OutputError: The folder cannot be written, or holds files and `overwrite` is false.
+        """
+        from onnxviz.methods.save_projections import save_projections
+
+        return save_projections(self, folder, overwrite)
+
+
+def project(
+    query: Query,
+    layer: Layer,
+    units: Sequence[Unit],
+    rules: str = "deconvnet",
+    *,
+    device: str = "auto",
+    batch: int | None = None,
+) -> Projections:
+    """Project units of a layer down to the pixels of their pictures.
+
+    Args:
+        query: The model and its pictures.
+        layer: A layer of the model.
+        units: At least one, of any pictures and channels, each as often as it is named.
+        rules: One of `RULES`.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        batch: Units per run; None: chosen.
+
+    Raises:
+        SelectorError: There are no units or no such rules, or a unit is none of the layer's or the pictures'.
+        UnsupportedOperator, DisconnectedError, ShapeError: The layer has no gradient; see `gradient`.
+        DeviceError: The device cannot be had, or a run failed.
+    """
+    started = time.perf_counter()
+    graph = projector(query.model, layer, query.where.name, rules)
+    session = query.session(graph, device)
+    numbers = _numbered(query, layer, device)
+    _check(units, layer, len(query), as_maps(numbers, layer).shape[1:])
+    loaded = time.perf_counter()
+    boxes = boxes_of(query, layer, np.array([unit.position for unit in units]))
+    shown = {number: _seen(query, number) for number in {unit.picture for unit in units}}
+    pixels, patches, maps = [], [], []
+    for start, stop in track(list(batches(len(units), batch or _AT_ONCE)), "projecting"):
+        some = units[start:stop]
+        feeds = {str(graph.cotangent): _masks(some, layer, numbers, graph)}
+        pictures = query.some([unit.picture for unit in some])
+        answers = pictures.run(session, 0, len(some), feeds, batch)
+        down = (
+            answers[PROJECTION] if query.where.layout == "NHWC" else np.moveaxis(answers[PROJECTION], 1, -1)
+        )
+        planes = as_maps(answers[ACTIVATION], layer)
+        for unit, box, whole, plane in zip(some, boxes[start:stop], down, planes, strict=True):
+            pixels.append(crop(whole.astype(np.float32), box, 0))
+            patches.append(crop(shown[unit.picture], box, MID_GREY))
+            maps.append(plane[unit.channel].astype(np.float32))
+    values = np.array([place[unit.position] for unit, place in zip(units, maps, strict=True)], np.float64)
+    return Projections(
+        pixels=np.stack(pixels),
+        patches=np.stack(patches),
+        boxes=boxes,
+        channels=np.array([unit.channel for unit in units]),
+        values=values,
+        units=tuple(units),
+        maps=np.stack(maps),
+        layer=layer,
+        rules=rules,
+        pictures=query.pictures,
+        manifest=manifest(
+            query.model,
+            device=str(session.device),
+            preprocess=query.preprocess.to_dict(),
+            pictures=list(query.pictures.names),
+            method="deconv",
+            layer=[_described(layer)],
+            rules=graph.rules,
+            units=_listed(units, values, boxes),
+            seconds={
+                "load": round(loaded - started, 3),
+                "project": round(time.perf_counter() - loaded, 3),
+            },
+            warnings=_warnings(query, layer, rules, units, values),
+        ),
+        input_size=query.input_size,
+        blue_first=query.preprocess.color == "BGR",
+    )
+
+
+def projector(model: ModelLike, layer: Layer, at: str, rules: str = "deconvnet") -> Model:
+    """The graph that projects units of a layer down to the input `at`.
+
+    Its inputs are the model's and the mask of a unit, 1 there and 0 elsewhere, which has the shape of the
+    layer's output [N, ...]; `cotangent` names it. Its outputs are `projection`, of the shape of the input,
+    and `activation`, the layer's output; both in floats, dequantised.
+
+    Raises:
+        SelectorError: There are no such rules, or no such input.
+        UnsupportedOperator, DisconnectedError, ShapeError: The layer has no gradient; see `gradient`.
+    """
+    model, tensor = _in_floats(load(model), layer)
+    derived = gradient(model, of=tensor, wrt=at, rules=_rules(model, tensor, rules), keep=[at, tensor])
+    if derived.cotangent is None:
+        raise ShapeError(f"layer {layer.name!r} is a single number, which has no places or channels")
+    mask_name = derived.cotangent
+
+    def write(op: Ops, values: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
+        mask, activation = values[mask_name], values[tensor]
+        uses = list(mask.uses())
+        # Chosen and not multiplied by the mask: elsewhere there may be numbers that are not finite.
+        excited = op.Where(op.Greater(mask, 0), op.Relu(activation), 0)
+        for use in uses:
+            use.node.replace_input_with(use.idx, excited)
+        return {
+            PROJECTION: floats_at(op, model, derived, at, values)[1],
+            ACTIVATION: activation,
+        }
+
+    return extend(derived, "projection", write)
+
+
+def crop(picture: Array, box: Array, fill: int) -> Array:
+    """The part of a picture [H, W, C] in a box (left, top, right, bottom); `fill` outside the picture."""
+    left, top, right, bottom = map(int, box)
+    height, width = picture.shape[:2]
+    inside = picture[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
+    before, after = (max(-top, 0), max(-left, 0)), (max(bottom - height, 0), max(right - width, 0))
+    margins = [*zip(before, after, strict=True), *[(0, 0)] * (picture.ndim - 2)]
+    return np.pad(inside, margins, constant_values=fill)
+
+
+def _in_floats(model: Model, layer: Layer) -> tuple[Model, str]:
+    """The model, and the name in it of a layer's output in floats: dequantised behind it where it is not."""
+    value = model.tensor(layer.tensor)
+    scale = None if is_float(value) else scale_of(value)
+    if scale is None:
+        return model, layer.tensor
+    name = fresh_name(f"{layer.tensor}_floats", model.tensors)
+
+    def write(op: Ops, values: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
+        step, zero = map(op.constant, scale)
+        floats = op.DequantizeLinear(values[layer.tensor], step, zero, axis=1 if scale[0].size > 1 else None)
+        floats.type, floats.shape = ir.TensorType(ir.DataType.FLOAT), value.shape
+        return {name: floats}
+
+    return extend(model, "floats", write), name
+
+
+def _rules(model: Model, tensor: str, rules: str) -> str | RuleSet:
+    """The rule set of that name, which steps over quantisers.
+
+    What quantises the layer itself never clips, or the strongest unit, at the end of its range, has no
+    projection.
+    """
+    if rules not in RULES:
+        raise SelectorError(f"no rules {rules!r}{did_you_mean(rules, RULES)}; choose {', '.join(RULES)}")
+    ends = quantised_origins(model, tensor)
+    if rules == "gradient":
+        return unclipped(STRAIGHT_THROUGH, ends) if ends else "auto"
+    return unclipped(find_rules(rules), ends)
+
+
+def _numbered(query: Query, layer: Layer, device: str) -> Array:
+    """The elements of a layer's output for one picture [1, ...], numbered in their order."""
+    shape = layer.shape
+    if shape is None or not all(isinstance(size, int) for size in shape[1:]):
+        session = query.session(expose(query.model, layer.tensor), device)
+        shape = query.run(session, 0, 1)[layer.tensor].shape
+    sizes = [int(size) for size in shape[1:]]  # type: ignore[arg-type]
+    return np.arange(math.prod(sizes)).reshape(1, *sizes)
+
+
+def _masks(units: Sequence[Unit], layer: Layer, numbers: Array, graph: Model) -> Array:
+    """1 at each unit and 0 elsewhere, [n, ...] in the layer's own layout."""
+    [where] = [value for value in graph.inputs if value.name == graph.cotangent]
+    masks = np.zeros((len(units), numbers.size), where.dtype)
+    cells = as_maps(numbers, layer)[0]
+    for row, unit in enumerate(units):
+        masks[row, cells[unit.channel][unit.position]] = 1
+    return masks.reshape(len(units), *numbers.shape[1:])
+
+
+def _check(units: Sequence[Unit], layer: Layer, pictures: int, sizes: Sequence[int]) -> None:
+    if not units:
+        raise SelectorError(f"no unit of layer {layer.name!r} is named")
+    channels, *places = sizes
+    for unit in units:
+        inside = len(unit.position) == len(places) and all(
+            0 <= at < size for at, size in zip(unit.position, places, strict=True)
+        )
+        if not (0 <= unit.channel < channels and 0 <= unit.picture < pictures and inside):
+            raise SelectorError(
+                f"no {unit} in layer {layer.name!r}: it has {channels} channels of {places[0]}x{places[1]} "
+                f"places, and there are {pictures} pictures"
+            )
+
+
+def _seen(query: Query, number: int) -> npt.NDArray[np.uint8]:
+    """A picture as the model sees it, at the size of the model's input."""
+    return seen(query.pictures.pixels[number], query.pictures.boxes[number], query.input_size)
+
+
+def _described(layer: Layer) -> dict[str, Any]:
+    entries = layer.to_dict()
+    return {key: entries[key] for key in ("name", "op", "shape", "receptive_field")}
+
+
+def _listed(units: Sequence[Unit], values: Array, boxes: Boxes) -> list[dict[str, Any]]:
+    return [
+        {
+            "picture": unit.picture,
+            "channel": unit.channel,
+            "position": list(unit.position),
+            "value": float(value),
+            "box": box.tolist(),
+        }
+        for unit, value, box in zip(units, values, boxes, strict=True)
+    ]
+
+
+def _warnings(query: Query, layer: Layer, rules: str, units: Sequence[Unit], values: Array) -> list[str]:
+    warnings = []
+    if query.preprocess.source.startswith("guess"):
+        warnings.append(f"preprocessing: {query.preprocess.source}")
+    if rules != "gradient":
+        warnings.append(f"{rules}: {GUIDED}")
+    if sees_all(query, layer):
+        warnings.append(f"layer {layer.name!r}: what a unit looks at is not known, or is the whole picture")
+    warnings += [
+        f"channel {unit.channel} of {query.pictures.names[unit.picture]} is dead: "
+        f"its largest activation is {value:.3g}, and there is nothing to project"
+        for unit, value in zip(units, values, strict=True)
+        if not value > 0
+    ]
+    return warnings
