@@ -16,9 +16,10 @@ from onnxviz.graph.model import ModelLike
 from onnxviz.graph.quantisation import as_floats
 from onnxviz.graph.selectors import select_one
 from onnxviz.methods.channels import choose_channels
+from onnxviz.methods.fields import share_seen
 from onnxviz.methods.projection import Projections, Unit, project
 from onnxviz.methods.query import Query, ask
-from onnxviz.methods.units import share_seen, strongest_places
+from onnxviz.methods.units import strongest_places
 from onnxviz.vision.preprocess import Preprocess
 from onnxviz.vision.read import Images
 

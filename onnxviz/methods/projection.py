@@ -15,7 +15,6 @@ ReLU does what the rule set says:
 All of it is one graph, an input of which is e: one compiled session serves every unit of the layer.
 """
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,26 +27,30 @@ import onnx_ir as ir
 
 from onnxviz.autodiff.backward import is_float
 from onnxviz.autodiff.pullback import find_rules, fresh_name, gradient
+from onnxviz.autodiff.rectifiers import is_rectifier
 from onnxviz.autodiff.rules.quantization import unclipped
 from onnxviz.autodiff.ruleset import RuleSet
 from onnxviz.autodiff.variants import STRAIGHT_THROUGH
 from onnxviz.errors import SelectorError, ShapeError, did_you_mean
-from onnxviz.graph.expose import expose
 from onnxviz.graph.extend import extend
 from onnxviz.graph.feature_maps import as_maps
+from onnxviz.graph.flow import ancestors
 from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import Model, ModelLike, load
 from onnxviz.graph.ops import Ops
 from onnxviz.graph.quantisation import scale_of
 from onnxviz.methods.attribution.cams import floats_at
 from onnxviz.methods.attribution.pixels import GUIDED
+from onnxviz.methods.fields import Boxes, Fields, fields_of
 from onnxviz.methods.manifest import manifest
 from onnxviz.methods.query import Query
 from onnxviz.methods.scores import quantised_origins
-from onnxviz.methods.units import Boxes, boxes_of, sees_all
+from onnxviz.methods.units import Unit as Unit
+from onnxviz.methods.units import check_units, masks, numbered
 from onnxviz.runtime.batching import batches
 from onnxviz.runtime.progress import track
-from onnxviz.vision.images import Pictures, seen
+from onnxviz.vision.images import Pictures
+from onnxviz.vision.images import seen as as_seen
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -64,24 +67,16 @@ _AT_ONCE = 16
 
 
 @dataclass(frozen=True)
-class Unit:
-    """One unit of a layer: the number of the picture, the channel, and the place in its map (row, column)."""
-
-    picture: int
-    channel: int
-    position: tuple[int, ...]
-
-
-@dataclass(frozen=True)
 class Projections:
     """What in the pictures excited some units of one layer.
 
     Attributes:
         pixels: float32 [n,h,w,C], the projections: signed, in the scale of the model's input and with its
             channels in their order, cut to the box; zero outside the picture.
-        patches: uint8 [n,h,w,3], what the model sees of the picture there; mid-grey outside the picture.
-        boxes: int64 [n,4], left, top, right, bottom of the receptive field in pixels of the model's input,
-            right and bottom exclusive; all of one size, so some reach outside the picture.
+        patches: uint8 [n,h,w,3], what the unit sees of the picture there; the rest is mid-grey.
+        boxes: int64 [n,4], what was cut out: left, top, right, bottom in pixels of the model's input, right
+            and bottom exclusive; all of one size, so those near a border reach outside the picture.
+        seen: int64 [n,4], the exact receptive field: the smallest box of all pixels that can change the unit.
         channels: int64 [n], each unit's channel.
         values: float64 [n], each unit's activation. A unit that is not above 0 is dead: its projection is 0.
         units: The units.
@@ -97,6 +92,7 @@ class Projections:
     pixels: npt.NDArray[np.float32]
     patches: npt.NDArray[np.uint8]
     boxes: Boxes
+    seen: Boxes
     channels: npt.NDArray[np.int64]
     values: npt.NDArray[np.float64]
     units: tuple[Unit, ...]
@@ -149,32 +145,35 @@ def project(
         DeviceError: The device cannot be had, or a run failed.
     """
     started = time.perf_counter()
-    graph = projector(query.model, layer, query.where.name, rules)
+    model, tensor = _in_floats(query.model, layer)
+    graph = _projector(model, tensor, query.where.name, rules)
     session = query.session(graph, device)
-    numbers = _numbered(query, layer, device)
-    _check(units, layer, len(query), as_maps(numbers, layer).shape[1:])
+    numbers = numbered(query, layer, device)
+    check_units(units, layer, as_maps(numbers, layer).shape[1:], len(query))
     loaded = time.perf_counter()
-    boxes = boxes_of(query, layer, np.array([unit.position for unit in units]))
-    shown = {number: _seen(query, number) for number in {unit.picture for unit in units}}
+    fields = fields_of(query, layer, tensor, model, units, numbers, device)
+    traced = time.perf_counter()
+    shown = {number: _shown(query, number) for number in {unit.picture for unit in units}}
+    [where] = [value for value in graph.inputs if value.name == graph.cotangent]
     pixels, patches, maps = [], [], []
     for start, stop in track(list(batches(len(units), batch or _AT_ONCE)), "projecting"):
         some = units[start:stop]
-        feeds = {str(graph.cotangent): _masks(some, layer, numbers, graph)}
-        pictures = query.some([unit.picture for unit in some])
-        answers = pictures.run(session, 0, len(some), feeds, batch)
-        down = (
-            answers[PROJECTION] if query.where.layout == "NHWC" else np.moveaxis(answers[PROJECTION], 1, -1)
-        )
+        feeds = {where.name: masks(some, layer, numbers, where.dtype)}
+        answers = query.some([unit.picture for unit in some]).run(session, 0, len(some), feeds, batch)
+        down = answers[PROJECTION]
+        down = down if query.where.layout == "NHWC" else np.moveaxis(down, 1, -1)
         planes = as_maps(answers[ACTIVATION], layer)
-        for unit, box, whole, plane in zip(some, boxes[start:stop], down, planes, strict=True):
-            pixels.append(crop(whole.astype(np.float32), box, 0))
-            patches.append(crop(shown[unit.picture], box, MID_GREY))
-            maps.append(plane[unit.channel].astype(np.float32))
+        for row, unit in enumerate(some):
+            box, seen = fields.boxes[start + row], fields.seen[start + row]
+            pixels.append(crop(down[row].astype(np.float32), box, 0))
+            patches.append(crop(within(shown[unit.picture], seen, MID_GREY), box, MID_GREY))
+            maps.append(planes[row, unit.channel].astype(np.float32))
     values = np.array([place[unit.position] for unit, place in zip(units, maps, strict=True)], np.float64)
     return Projections(
         pixels=np.stack(pixels),
         patches=np.stack(patches),
-        boxes=boxes,
+        boxes=fields.boxes,
+        seen=fields.seen,
         channels=np.array([unit.channel for unit in units]),
         values=values,
         units=tuple(units),
@@ -190,12 +189,13 @@ def project(
             method="deconv",
             layer=[_described(layer)],
             rules=graph.rules,
-            units=_listed(units, values, boxes),
+            units=_listed(units, values, fields),
             seconds={
                 "load": round(loaded - started, 3),
-                "project": round(time.perf_counter() - loaded, 3),
+                "fields": round(traced - loaded, 3),
+                "project": round(time.perf_counter() - traced, 3),
             },
-            warnings=_warnings(query, layer, rules, units, values),
+            warnings=_warnings(query, layer, rules, units, values, fields),
         ),
         input_size=query.input_size,
         blue_first=query.preprocess.color == "BGR",
@@ -213,10 +213,13 @@ def projector(model: ModelLike, layer: Layer, at: str, rules: str = "deconvnet")
         SelectorError: There are no such rules, or no such input.
         UnsupportedOperator, DisconnectedError, ShapeError: The layer has no gradient; see `gradient`.
     """
-    model, tensor = _in_floats(load(model), layer)
+    return _projector(*_in_floats(load(model), layer), at, rules)
+
+
+def _projector(model: Model, tensor: str, at: str, rules: str) -> Model:
     derived = gradient(model, of=tensor, wrt=at, rules=_rules(model, tensor, rules), keep=[at, tensor])
     if derived.cotangent is None:
-        raise ShapeError(f"layer {layer.name!r} is a single number, which has no places or channels")
+        raise ShapeError(f"tensor {tensor!r} is a single number, which has no places and no channels")
     mask_name = derived.cotangent
 
     def write(op: Ops, values: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
@@ -242,6 +245,14 @@ def crop(picture: Array, box: Array, fill: int) -> Array:
     before, after = (max(-top, 0), max(-left, 0)), (max(bottom - height, 0), max(right - width, 0))
     margins = [*zip(before, after, strict=True), *[(0, 0)] * (picture.ndim - 2)]
     return np.pad(inside, margins, constant_values=fill)
+
+
+def within(picture: Array, box: Array, fill: int) -> Array:
+    """A picture [H, W, C] with `fill` outside a box (left, top, right, bottom)."""
+    left, top, right, bottom = map(int, box)
+    shown = np.full_like(picture, fill)
+    shown[top:bottom, left:right] = picture[top:bottom, left:right]
+    return shown
 
 
 def _in_floats(model: Model, layer: Layer) -> tuple[Model, str]:
@@ -275,44 +286,9 @@ def _rules(model: Model, tensor: str, rules: str) -> str | RuleSet:
     return unclipped(find_rules(rules), ends)
 
 
-def _numbered(query: Query, layer: Layer, device: str) -> Array:
-    """The elements of a layer's output for one picture [1, ...], numbered in their order."""
-    shape = layer.shape
-    if shape is None or not all(isinstance(size, int) for size in shape[1:]):
-        session = query.session(expose(query.model, layer.tensor), device)
-        shape = query.run(session, 0, 1)[layer.tensor].shape
-    sizes = [int(size) for size in shape[1:]]  # type: ignore[arg-type]
-    return np.arange(math.prod(sizes)).reshape(1, *sizes)
-
-
-def _masks(units: Sequence[Unit], layer: Layer, numbers: Array, graph: Model) -> Array:
-    """1 at each unit and 0 elsewhere, [n, ...] in the layer's own layout."""
-    [where] = [value for value in graph.inputs if value.name == graph.cotangent]
-    masks = np.zeros((len(units), numbers.size), where.dtype)
-    cells = as_maps(numbers, layer)[0]
-    for row, unit in enumerate(units):
-        masks[row, cells[unit.channel][unit.position]] = 1
-    return masks.reshape(len(units), *numbers.shape[1:])
-
-
-def _check(units: Sequence[Unit], layer: Layer, pictures: int, sizes: Sequence[int]) -> None:
-    if not units:
-        raise SelectorError(f"no unit of layer {layer.name!r} is named")
-    channels, *places = sizes
-    for unit in units:
-        inside = len(unit.position) == len(places) and all(
-            0 <= at < size for at, size in zip(unit.position, places, strict=True)
-        )
-        if not (0 <= unit.channel < channels and 0 <= unit.picture < pictures and inside):
-            raise SelectorError(
-                f"no {unit} in layer {layer.name!r}: it has {channels} channels of {places[0]}x{places[1]} "
-                f"places, and there are {pictures} pictures"
-            )
-
-
-def _seen(query: Query, number: int) -> npt.NDArray[np.uint8]:
+def _shown(query: Query, number: int) -> npt.NDArray[np.uint8]:
     """A picture as the model sees it, at the size of the model's input."""
-    return seen(query.pictures.pixels[number], query.pictures.boxes[number], query.input_size)
+    return as_seen(query.pictures.pixels[number], query.pictures.boxes[number], query.input_size)
 
 
 def _described(layer: Layer) -> dict[str, Any]:
@@ -320,31 +296,44 @@ def _described(layer: Layer) -> dict[str, Any]:
     return {key: entries[key] for key in ("name", "op", "shape", "receptive_field")}
 
 
-def _listed(units: Sequence[Unit], values: Array, boxes: Boxes) -> list[dict[str, Any]]:
+def _listed(units: Sequence[Unit], values: Array, fields: Fields) -> list[dict[str, Any]]:
     return [
         {
             "picture": unit.picture,
             "channel": unit.channel,
             "position": list(unit.position),
             "value": float(value),
+            "seen": seen.tolist(),
             "box": box.tolist(),
         }
-        for unit, value, box in zip(units, values, boxes, strict=True)
+        for unit, value, seen, box in zip(units, values, fields.seen, fields.boxes, strict=True)
     ]
 
 
-def _warnings(query: Query, layer: Layer, rules: str, units: Sequence[Unit], values: Array) -> list[str]:
+def _warnings(
+    query: Query, layer: Layer, rules: str, units: Sequence[Unit], values: Array, fields: Fields
+) -> list[str]:
     warnings = []
     if query.preprocess.source.startswith("guess"):
         warnings.append(f"preprocessing: {query.preprocess.source}")
     if rules != "gradient":
         warnings.append(f"{rules}: {GUIDED}")
-    if sees_all(query, layer):
-        warnings.append(f"layer {layer.name!r}: what a unit looks at is not known, or is the whole picture")
+        if not any(map(is_rectifier, _before(query.model, layer))):
+            warnings.append(
+                f"no ReLU lies before layer {layer.name!r}, so that {rules} is the plain gradient there"
+            )
+    if fields.unknown is not None:
+        warnings.append(f"the whole picture stands for what the units see: {fields.unknown}")
     warnings += [
-        f"channel {unit.channel} of {query.pictures.names[unit.picture]} is dead: "
-        f"its largest activation is {value:.3g}, and there is nothing to project"
+        f"channel {unit.channel} is dead in {query.pictures.names[unit.picture]}: "
+        f"there is nothing to project of an activation of {value:.3g}"
         for unit, value in zip(units, values, strict=True)
         if not value > 0
     ]
     return warnings
+
+
+def _before(model: Model, layer: Layer) -> list[ir.Node]:
+    """The nodes that a layer's output is computed by."""
+    nodes = (value.producer() for value in ancestors([model.tensor(layer.tensor)]))
+    return [node for node in nodes if node is not None]

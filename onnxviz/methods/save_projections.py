@@ -31,7 +31,7 @@ def save_projections(
         sheet = projection_sheet(
             unit_views(found),
             f"{layer.name}  ({layer.op})",
-            f"{found.rules}: what each unit sees, what of it excites the unit (mid-grey: nothing; each on its "
+            f"{found.rules}: what each unit sees, what of that excites it (mid-grey: nothing; each on its "
             "own scale), and its channel's activation on the picture",
             colormap,
             0.8 if alpha is None else alpha,
@@ -48,6 +48,7 @@ def arrays_of(found: Projections) -> dict[str, npt.NDArray[Any]]:
         "pixels": found.pixels,
         "patches": found.patches,
         "boxes": found.boxes,
+        "seen": found.seen,
         "channels": found.channels,
         "values": found.values,
         "positions": np.array([unit.position for unit in found.units], np.int64),

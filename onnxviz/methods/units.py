@@ -1,19 +1,29 @@
-"""Units of a layer: where in its feature maps a channel is strongest, and which pixels a place looks at."""
+"""Units of a layer: one channel at one place of its feature maps."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from onnxviz.errors import SelectorError
+from onnxviz.graph.expose import expose
+from onnxviz.graph.feature_maps import as_maps
 from onnxviz.graph.layers import Layer
 from onnxviz.methods.query import Query
 
 Array: TypeAlias = npt.NDArray[Any]
-Boxes: TypeAlias = npt.NDArray[np.int64]
 
-# Behind an upsampling the numbers of a field are fractions that were rounded to floats.
-_ROUNDING = 1e-6
+
+@dataclass(frozen=True)
+class Unit:
+    """One unit of a layer: the number of the picture, the channel, and the place in its map (row, column)."""
+
+    picture: int
+    channel: int
+    position: tuple[int, ...]
 
 
 def strongest_places(maps: Array) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
@@ -32,64 +42,40 @@ def strongest_places(maps: Array) -> tuple[npt.NDArray[np.float64], npt.NDArray[
     return flat[np.arange(len(flat)), where], places.astype(np.int64)
 
 
-def boxes_of(query: Query, layer: Layer, places: Array) -> Boxes:
-    """The receptive field of each place of a layer, as a box in pixels of the model's input.
+def numbered(query: Query, layer: Layer, device: str) -> npt.NDArray[np.int64]:
+    """The elements of a layer's output for one picture, [1, ...] in its own layout, numbered in their order.
 
-    A place (i, j) looks at the pixels from offset + i * stride on, as many as the field has
-    (graph/receptive.py finds these numbers); behind an upsampling, where they are fractions, the box holds
-    every whole pixel between. All boxes of a layer are of one size, so those of places near a border reach
-    outside the picture. Along an axis on which the field is not known, or is no smaller than the picture, the
-    box is the picture.
-
-    Args:
-        query: The model and its pictures.
-        layer: A layer of the model.
-        places: int [n, 2], rows and columns of the layer's maps (see `as_maps`).
-
-    Returns:
-        int64 [n, 4]: left, top, right, bottom; right and bottom are exclusive.
+    The model is run for it where the graph leaves a size open.
     """
-    down, across = (_spans(query, layer, axis, places[:, axis]) for axis in (0, 1))
-    return np.stack([across[0], down[0], across[1], down[1]], axis=1)
+    shape: Sequence[int | str | None] | None = layer.shape
+    if shape is None or not all(isinstance(size, int) for size in shape[1:]):
+        session = query.session(expose(query.model, layer.tensor), device)
+        shape = query.run(session, 0, 1)[layer.tensor].shape
+    sizes = [size for size in shape[1:] if isinstance(size, int)]
+    return np.arange(math.prod(sizes)).reshape(1, *sizes)
 
 
-def sees_all(query: Query, layer: Layer) -> bool:
-    """Whether each place of a layer looks at the whole picture, as far as is known."""
-    return all(_field(query, layer, axis) is None for axis in (0, 1))
+def masks(units: Sequence[Unit], layer: Layer, numbers: Array, dtype: npt.DTypeLike) -> Array:
+    """1 at each unit and 0 elsewhere, [n, ...] in the layer's own layout; `numbers` as of `numbered`."""
+    found = np.zeros((len(units), numbers.size), dtype)
+    cells = as_maps(numbers, layer)[0]
+    for row, unit in enumerate(units):
+        found[row, cells[unit.channel][unit.position]] = 1
+    return found.reshape(len(units), *numbers.shape[1:])
 
 
-def share_seen(query: Query, layer: Layer) -> float:
-    """How much of the picture's height or width, whichever is more, a place of a layer looks at."""
-    fields = [_field(query, layer, axis) for axis in (0, 1)]
-    return max(
-        1.0 if field is None else field[0] / query.input_size[axis] for axis, field in enumerate(fields)
-    )
+def check_units(units: Sequence[Unit], layer: Layer, sizes: Sequence[int], pictures: int) -> None:
+    """Refuse units that are none of a layer's, whose maps have these `sizes` (channels, rows, columns).
 
-
-def _spans(query: Query, layer: Layer, axis: int, places: Array) -> tuple[Boxes, Boxes]:
-    """First pixel, and the one behind the last, of each place along one axis."""
-    field = _field(query, layer, axis)
-    if field is None:
-        first, size = np.zeros(len(places), np.int64), query.input_size[axis]
-    else:
-        span, stride, offset = field
-        first = np.ceil(offset + places * stride - _ROUNDING).astype(np.int64)
-        size = math.floor(span + _ROUNDING)
-    return first, first + size
-
-
-def _field(query: Query, layer: Layer, axis: int) -> tuple[float, float, float] | None:
-    """Size, stride and offset of a layer's field along one axis of the picture; None: all of it."""
-    field = layer.receptive_field
-    if field is None or len(layer.grid) != 2 or layer.tokens is not None or not _is_traced(query):
-        return None
-    size, stride = field.size[axis], field.stride[axis]
-    if size is None or stride is None or size >= query.input_size[axis]:
-        return None
-    return size, stride, field.offset[axis]
-
-
-def _is_traced(query: Query) -> bool:
-    """Whether receptive fields are told in pixels of the picture: in those of the input of highest rank."""
-    ranked = [value for value in query.model.inputs if value.shape is not None]
-    return max(ranked, key=lambda value: len(value.shape or ())).name == query.where.name
+    Raises:
+        SelectorError: There is such a unit, or no unit at all.
+    """
+    if not units:
+        raise SelectorError(f"no unit of layer {layer.name!r} is named")
+    for unit in units:
+        at, most = (unit.picture, unit.channel, *unit.position), (pictures, *sizes)
+        if len(at) != len(most) or not all(0 <= place < size for place, size in zip(at, most, strict=True)):
+            raise SelectorError(
+                f"layer {layer.name!r} has no {unit}: it has {sizes[0]} channels of {sizes[1]}x{sizes[2]} "
+                f"places, and there {'is 1 picture' if pictures == 1 else f'are {pictures} pictures'}"
+            )

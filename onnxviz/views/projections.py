@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from onnxviz.views.colors import BACKGROUND, Color, Numbers, Pixels, limits_of, suited
+from onnxviz.views.colors import BACKGROUND, Color, Limits, Numbers, Pixels, limits_of, suited
 from onnxviz.views.grids import near_square
 from onnxviz.views.heatmaps import Box, place, tint
 from onnxviz.views.layout import beside, panels, resize, stack
@@ -63,7 +63,7 @@ def projection_sheet(
         units: at least one.
         title: above the sheet.
         note: a smaller line under the title.
-        colormap: a matplotlib name; None chooses by each map's sign.
+        colormap: a matplotlib name; None chooses by the maps' sign.
         alpha: opacity of the strongest activations on the picture, in [0, 1].
 
     Raises:
@@ -71,7 +71,9 @@ def projection_sheet(
     """
     side = next((size for most, size in _TILES if len(units) <= most), _LEAST_TILE)
     rows, columns = near_square(len(units), aspect=3)
-    groups = [_group(unit, side, colormap, alpha) for unit in units]
+    limits = limits_of(np.stack([unit.activation for unit in units]), "channel")
+    colors = suited(limits, "channel") if colormap is None else colormap
+    groups = [_group(unit, side, pair, colors, alpha) for unit, pair in zip(units, limits, strict=True)]
     titles = [unit.title for unit in units]
     lines = [
         panels(groups[start : start + columns], titles[start : start + columns], gap=20)
@@ -81,22 +83,22 @@ def projection_sheet(
     return caption(stack(lines, gap=14), title, note)
 
 
-def _group(unit: UnitView, side: int, colormap: str | None, alpha: float) -> Pixels:
+def _group(unit: UnitView, side: int, limits: Limits, colormap: str, alpha: float) -> Pixels:
     patch = _fitted(unit.patch, side)
     if unit.projection is None:
         second = _said(unit.reason, patch.shape[:2])
     else:
         second = _fitted(centred(unit.projection), side)
-    return beside([patch, second, _located(unit, side, colormap, alpha)], gap=_GAP)
+    return beside([patch, second, _located(unit, side, limits, colormap, alpha)], gap=_GAP)
 
 
-def _located(unit: UnitView, side: int, colormap: str | None, alpha: float) -> Pixels:
+def _located(unit: UnitView, side: int, limits: Limits, colormap: str, alpha: float) -> Pixels:
     """The channel's map laid over the picture, and a frame around the unit's field."""
     photo = _fitted(unit.picture, side)
     height, width = photo.shape[:2]
-    (limits,) = limits_of(unit.activation[None])
-    name = suited([limits]) if colormap is None else colormap
-    over = tint(photo, place(unit.activation, (0, 0, width, height), (height, width)), limits, name, alpha)
+    over = tint(
+        photo, place(unit.activation, (0, 0, width, height), (height, width)), limits, colormap, alpha
+    )
     down, across = height / unit.picture.shape[0], width / unit.picture.shape[1]
     left, top, right, bottom = unit.field
     framed = Image.fromarray(over)

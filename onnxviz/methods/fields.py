@@ -1,0 +1,150 @@
+"""Receptive fields of units: which pixels can change one, and the box to cut out around them.
+
+The graph that finds them goes from the units back to the pixels with marks instead of numbers (see
+autodiff/dependence.py), so that they are exact at every place, also where a border cuts them off.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from onnxviz.autodiff.dependence import DEPENDENCE
+from onnxviz.autodiff.pullback import gradient
+from onnxviz.errors import DisconnectedError, ShapeError, UnsupportedOperator
+from onnxviz.graph.extend import extend
+from onnxviz.graph.layers import Layer
+from onnxviz.graph.model import Model
+from onnxviz.graph.ops import Ops
+from onnxviz.methods.attribution.cams import floats_at
+from onnxviz.methods.query import Query
+from onnxviz.methods.units import Unit, masks
+from onnxviz.runtime.batching import batches
+from onnxviz.runtime.progress import track
+
+Array: TypeAlias = npt.NDArray[Any]
+Boxes: TypeAlias = npt.NDArray[np.int64]
+
+_FIELD = "field"
+_AT_ONCE = 16
+# Behind an upsampling the numbers of a layer's field are fractions that were rounded to floats.
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Fields:
+    """What units see.
+
+    `seen` are the smallest boxes that hold every pixel that can change a unit; `boxes` are those to cut out,
+    all of one size, so that they reach outside the picture where a field does. Both are int64 [n, 4]: left,
+    top, right, bottom in pixels of the model's input, right and bottom exclusive. `unknown` says why the
+    whole picture stands for what is seen (None: it does not).
+    """
+
+    seen: Boxes
+    boxes: Boxes
+    unknown: str | None
+
+
+def fields_of(
+    query: Query, layer: Layer, tensor: str, model: Model, units: Sequence[Unit], numbers: Array, device: str
+) -> Fields:
+    """What units of a layer see.
+
+    Args:
+        query: The model and its pictures.
+        layer: The layer.
+        tensor: The layer's output in floats, a tensor of `model`.
+        model: The query's model, or that with `tensor` behind the layer.
+        units: At least one.
+        numbers: The layer's elements (see `numbered`).
+        device: "auto", "cpu", "cuda" or "cuda:N".
+    """
+    height, width = query.input_size
+    try:
+        graph, unknown = _tracer(model, tensor, query.where.name), None
+        seen = _seen(query, layer, graph, units, numbers, device)
+    except (UnsupportedOperator, DisconnectedError, ShapeError) as err:
+        seen, unknown = np.tile(np.array([0, 0, width, height]), (len(units), 1)), str(err)
+    places = np.array([unit.position for unit in units])
+    down, across = (_spans(query, layer, axis, places[:, axis], seen[:, 1 - axis :: 2]) for axis in (0, 1))
+    return Fields(seen, np.stack([across[0], down[0], across[1], down[1]], axis=1), unknown)
+
+
+def share_seen(query: Query, layer: Layer) -> float:
+    """How much of the picture's height or width, whichever is more, a place of a layer looks at."""
+    fields = [_field(query, layer, axis) for axis in (0, 1)]
+    shares = zip(fields, query.input_size, strict=True)
+    return max(1.0 if field is None else field[0] / size for field, size in shares)
+
+
+def _tracer(model: Model, tensor: str, at: str) -> Model:
+    """The graph of which elements of an input can change a tensor's: positive where one can."""
+    derived = gradient(model, of=tensor, wrt=at, rules=DEPENDENCE, keep=[at])
+
+    def write(op: Ops, values: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
+        return {_FIELD: floats_at(op, model, derived, at, values)[1]}
+
+    return extend(derived, "field", write)
+
+
+def _seen(
+    query: Query, layer: Layer, graph: Model, units: Sequence[Unit], numbers: Array, device: str
+) -> Boxes:
+    # What a unit sees is the same in every picture.
+    alike = list(dict.fromkeys(Unit(0, unit.channel, unit.position) for unit in units))
+    [where] = [value for value in graph.inputs if value.name == graph.cotangent]
+    session = query.session(graph, device)
+    found: dict[Unit, Array] = {}
+    for start, stop in track(list(batches(len(alike), _AT_ONCE)), "receptive fields"):
+        some = alike[start:stop]
+        feeds = {where.name: masks(some, layer, numbers, where.dtype)}
+        marks = query.some([0] * len(some)).run(session, 0, len(some), feeds)[_FIELD]
+        channels = 3 if query.where.layout == "NHWC" else 1
+        for unit, marked in zip(some, np.asarray((marks > 0).any(axis=channels)), strict=True):
+            (top, bottom), (left, right) = _ends(marked.any(axis=1)), _ends(marked.any(axis=0))
+            found[unit] = np.array([left, top, right, bottom])
+    return np.stack([found[Unit(0, unit.channel, unit.position)] for unit in units])
+
+
+def _ends(marked: Array) -> tuple[int, int]:
+    """The first marked pixel, and the one behind the last; nothing, at 0, where none is."""
+    places = np.flatnonzero(marked)
+    return (int(places[0]), int(places[-1]) + 1) if places.size else (0, 0)
+
+
+def _spans(query: Query, layer: Layer, axis: int, places: Array, seen: Array) -> tuple[Array, Array]:
+    """First pixel, and the one behind the last, of the box of each place along one axis.
+
+    The layer's field tells them, as position o looks at offset + o * stride and on. Where it is not even, the
+    largest of what is seen is the size of all.
+    """
+    field = _field(query, layer, axis)
+    if field is None:
+        size = max(1, int((seen[:, 1] - seen[:, 0]).max()))
+        first = np.where(seen[:, 0] > 0, seen[:, 0], seen[:, 1] - size)
+        return first, first + size
+    span, stride, offset = field
+    first = np.ceil(offset + places * stride - _ROUNDING).astype(np.int64)
+    return first, first + math.floor(span + _ROUNDING)
+
+
+def _field(query: Query, layer: Layer, axis: int) -> tuple[float, float, float] | None:
+    """A layer's field along an axis: size, stride and offset; None: not even, or as large as the picture."""
+    field = layer.receptive_field
+    if field is None or len(layer.grid) != 2 or layer.tokens is not None or not _is_traced(query):
+        return None
+    size, stride = field.size[axis], field.stride[axis]
+    if size is None or stride is None or size >= query.input_size[axis]:
+        return None
+    return size, stride, field.offset[axis]
+
+
+def _is_traced(query: Query) -> bool:
+    """Whether receptive fields are told in pixels of the picture: in those of the input of highest rank."""
+    ranked = [value for value in query.model.inputs if value.shape is not None]
+    return max(ranked, key=lambda value: len(value.shape or ())).name == query.where.name

@@ -1,0 +1,140 @@
+"""Receptive fields against the truth: change one pixel at a time, and see which units change."""
+
+import numpy as np
+import onnx
+import pytest
+from methods.nets import net
+
+from onnxviz._reference.evaluator import run
+from onnxviz.graph.expose import expose
+from onnxviz.graph.feature_maps import as_maps
+from onnxviz.graph.model import load
+from onnxviz.graph.selectors import select_one
+from onnxviz.methods.projection import Unit, project
+from onnxviz.methods.query import ask
+
+
+def positive(*shape, seed=0):
+    """Weights that cannot cancel."""
+    return np.random.default_rng(seed).uniform(0.5, 1.5, shape).astype(np.float32)
+
+
+def truth(model, shape, layer, layout="NCHW"):
+    """Which pixels change which unit: bool [C, rows, columns, H, W], found one pixel at a time, in float64.
+
+    Each pixel is raised by a little, and far above the others, so that no maximum hides it.
+    """
+    exact = expose(load(as_double(model)), layer.tensor)
+    base = positive(*shape[1:], seed=3).astype(np.float64)
+    height, width = shape[1:3] if layout == "NHWC" else shape[2:]
+    changed = np.repeat(base[None], 2 * height * width, axis=0)
+    for row, picture in enumerate(changed):
+        place, step = divmod(row, 2)
+        places = picture if layout == "NHWC" else picture.transpose(1, 2, 0)
+        places[divmod(place, width)] += (0.5, 1000)[step]
+    rows = np.concatenate([base[None], changed])
+    found = as_maps(run(exact, {"x": rows})[layer.tensor], layer)
+    change = np.abs(found[1:] - found[0]) > 1e-12 * np.abs(found[0]).max()
+    return change.reshape(height, width, 2, *change.shape[1:]).any(axis=2).transpose(2, 3, 4, 0, 1)
+
+
+def as_double(model):
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    del copy.graph.value_info[:]
+    for weight in copy.graph.initializer:
+        array = onnx.numpy_helper.to_array(weight)
+        if array.dtype == np.float32 and weight.name != "scales":
+            weight.CopyFrom(onnx.numpy_helper.from_array(array.astype(np.float64), weight.name))
+    for value in (*copy.graph.input, *copy.graph.output):
+        value.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    return copy
+
+
+def hull(pixels):
+    rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
+    return (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1) if rows.size else (0, 0, 0, 0)
+
+
+def check(text, weights, tensor="y", layout="NCHW"):
+    """Compare the field of every unit of every third channel with the truth, inside and at each border."""
+    model = net(text, weights)
+    shape = [d if isinstance(d, int) else 1 for d in load(model).inputs[0].shape]
+    query = ask(model, positive(*shape, seed=3))
+    layer = select_one(query.model, tensor)
+    changes = truth(model, shape, layer, layout)
+    channels, rows, columns = changes.shape[:3]
+    places = [(c, i, j) for c in range(0, channels, 3) for i in range(rows) for j in range(columns)]
+    found = project(query, layer, [Unit(0, c, (i, j)) for c, i, j in places])
+    for (c, i, j), seen, box in zip(places, found.seen, found.boxes, strict=True):
+        assert tuple(seen) == hull(changes[c, i, j]), (c, i, j)
+        inside = box.clip(0, np.tile(query.input_size[::-1], 2))
+        assert not seen[2] or (inside[:2] <= seen[:2]).all(), (c, i, j)
+        assert (inside[2:] >= seen[2:]).all(), (c, i, j)
+    return found
+
+
+K = {
+    "k3": positive(4, 3, 3, 3, seed=1),
+    "k32": positive(4, 3, 3, 2, seed=2),
+    "k1": positive(4, 3, 1, 1, seed=3),
+    "m3": positive(5, 4, 3, 3, seed=4),
+    "m2": positive(5, 4, 2, 2, seed=5),
+    "g3": positive(4, 2, 3, 3, seed=6),
+    "t2": positive(4, 3, 2, 2, seed=7),
+    "t3": positive(4, 3, 3, 3, seed=8),
+    "c3": positive(3, 3, 3, 3, seed=9),
+    "scales": np.array([1, 1, 2, 2], np.float32),
+}
+HEAD = "(float[N,3,11,9] x) => (float[N,c,h,v] y)"
+
+
+def one(body, head=HEAD, **more):
+    given = {**K, **more}
+    return f"{head} {{ {body} }}", {name: given[name] for name in given if name in body}
+
+
+BODIES = {
+    "stride and asymmetric pads": "a = Conv<strides=[2,1], pads=[1,0,2,1]>(x, k32) y = Conv<pads=[1,2,0,1]>(a, m3)",
+    "dilations at a border": """a = Conv<pads=[2,1,0,3], dilations=[2,3]>(x, k32)
+                                y = Conv<pads=[1,1,1,1]>(a, m2)""",
+    "ceil_mode": """a = MaxPool<kernel_shape=[3,2], strides=[2,2], ceil_mode=1>(x)
+                    b = Conv<pads=[1,1,1,1]>(a, k3)
+                    y = MaxPool<kernel_shape=[2,2], strides=[2,2], ceil_mode=1>(b)""",
+    "average pool": """a = AveragePool<kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1]>(x)
+                       y = Conv<pads=[0,1,1,0]>(a, k32)""",
+    "groups": "a = Conv(x, k1) y = Conv<group=2, strides=[2,2], pads=[1,1,1,1]>(a, g3)",
+    "transposed": """a = Conv<strides=[2,2], pads=[1,1,1,1]>(x, k3)
+                     b = Relu(a) y = ConvTranspose<strides=[2,2], pads=[0,1,1,0]>(b, t3)""",
+    "skip connection": """a = Conv<pads=[1,1,1,1]>(x, k3) p = MaxPool<kernel_shape=[2,2], strides=[2,2]>(a)
+                          b = Conv<pads=[1,1,1,1]>(p, m3) u = Resize<mode="nearest">(b, , scales)
+                          s = Slice(a, start, end, axes) y = Concat<axis=1>(s, u)""",
+    "branches": """a = Conv<pads=[1,1,1,1]>(x, k3) b = Conv(x, k1)
+                   s = Sigmoid(b) m = Mul(a, s) y = Concat<axis=1>(b, m)""",
+    "linear upsampling": """a = Conv<pads=[1,1,1,1], strides=[2,2]>(x, k3)
+                            u = Resize<mode="linear">(a, , scales) y = Conv<pads=[1,1,1,1]>(u, m3)""",
+    "squeeze and excitation": "a = Conv(x, k3) g = GlobalAveragePool(a) y = Mul(a, g)",
+    "mean over rows": "a = Conv(x, k3) g = AveragePool<kernel_shape=[9,1]>(a) y = Mul(a, g)",
+    "softmax": "a = Conv(x, k3) y = Softmax<axis=3>(a)",
+    "SAME": 'a = Conv<auto_pad="SAME_LOWER", strides=[2,3]>(x, k32) y = Conv<auto_pad="SAME_UPPER">(a, m2)',
+}
+
+
+@pytest.mark.parametrize("kind", BODIES)
+def test_the_field_is_what_changing_pixels_one_by_one_finds(kind):
+    start, end, axes = np.array([0, 0]), np.array([10, 8]), np.array([2, 3])
+    check(*one(BODIES[kind], start=start, end=end, axes=axes))
+
+
+def test_the_layout_of_tensorflow():
+    text, weights = one(
+        """t = Transpose<perm=[0,3,1,2]>(x)
+           c = Conv<auto_pad="SAME_UPPER", strides=[2,2]>(t, k32)
+           b = Transpose<perm=[0,2,3,1]>(c) r = Relu(b)
+           u = Transpose<perm=[0,3,1,2]>(r)
+           p = MaxPool<kernel_shape=[2,2], auto_pad="SAME_LOWER">(u)
+           y = Transpose<perm=[0,2,3,1]>(p)""",
+        "(float[N,11,9,3] x) => (float[N,h,v,c] y)",
+    )
+    found = check(text, weights, layout="NHWC")
+    assert found.pixels.shape[1:] == found.patches.shape[1:] == (5, 4, 3)
