@@ -120,28 +120,28 @@ def _ends(marked: Array) -> tuple[int, int]:
 def _spans(query: Query, layer: Layer, axis: int, places: Array, seen: Array) -> tuple[Array, Array]:
     """First pixel, and the one behind the last, of the box of each place along one axis.
 
-    The layer's field tells them, as position o looks at offset + o * stride and on. Where it is not even, the
-    largest of what is seen is the size of all.
+    The layer's field tells them, as position o looks at offset + o * stride and on; a field as large as the
+    picture is the picture. Where it is not even, the largest of what is seen is the size of all.
     """
-    field = _field(query, layer, axis)
+    field, extent = _field(query, layer, axis), query.input_size[axis]
     if field is None:
         size = max(1, int((seen[:, 1] - seen[:, 0]).max()))
         first = np.where(seen[:, 0] > 0, seen[:, 0], seen[:, 1] - size)
         return first, first + size
     span, stride, offset = field
+    if span >= extent:
+        return np.zeros_like(places), np.full_like(places, extent)
     first = np.ceil(offset + places * stride - _ROUNDING).astype(np.int64)
     return first, first + math.floor(span + _ROUNDING)
 
 
 def _field(query: Query, layer: Layer, axis: int) -> tuple[float, float, float] | None:
-    """A layer's field along an axis: size, stride and offset; None: not even, or as large as the picture."""
+    """A layer's field along an axis: size, stride and offset; None: it is not even, or not known."""
     field = layer.receptive_field
     if field is None or len(layer.grid) != 2 or layer.tokens is not None or not _is_traced(query):
         return None
     size, stride = field.size[axis], field.stride[axis]
-    if size is None or stride is None or size >= query.input_size[axis]:
-        return None
-    return size, stride, field.offset[axis]
+    return None if size is None or stride is None else (size, stride, field.offset[axis])
 
 
 def _is_traced(query: Query) -> bool:

@@ -79,6 +79,7 @@ class Projections:
         seen: int64 [n,4], the exact receptive field: the smallest box of all pixels that can change the unit.
         channels: int64 [n], each unit's channel.
         values: float64 [n], each unit's activation. A unit that is not above 0 is dead: its projection is 0.
+        empty: Why a unit has no projection to look at; None where it has.
         units: The units.
         maps: float32 [n,rows,columns], the activation map of each unit's channel.
         layer: The layer's name.
@@ -89,12 +90,13 @@ class Projections:
         blue_first: Whether the three channels of the model's input are blue, green, red.
     """
 
-    pixels: npt.NDArray[np.float32]
-    patches: npt.NDArray[np.uint8]
+    pixels: npt.NDArray[np.float32] = field(repr=False)
+    patches: npt.NDArray[np.uint8] = field(repr=False)
     boxes: Boxes
     seen: Boxes
     channels: npt.NDArray[np.int64]
     values: npt.NDArray[np.float64]
+    empty: tuple[str | None, ...]
     units: tuple[Unit, ...]
     maps: npt.NDArray[np.float32] = field(repr=False)
     layer: Layer
@@ -103,11 +105,6 @@ class Projections:
     manifest: Mapping[str, Any] = field(repr=False)
     input_size: tuple[int, int]
     blue_first: bool
-
-    @property
-    def dead(self) -> npt.NDArray[np.bool_]:
-        """Which units have nothing to project: their activation is not above 0, or no number."""
-        return ~((self.values > 0) & np.isfinite(self.values))
 
     def save(self, folder: str | Path, overwrite: bool = False) -> Path:
         """Write the sheet (PNG), the numbers (deconv.npz) and manifest.json into a folder.
@@ -169,6 +166,7 @@ def project(
             patches.append(crop(within(shown[unit.picture], seen, MID_GREY), box, MID_GREY))
             maps.append(planes[row, unit.channel].astype(np.float32))
     values = np.array([place[unit.position] for unit, place in zip(units, maps, strict=True)], np.float64)
+    empty = [_why_empty(value, part) for value, part in zip(values, pixels, strict=True)]
     return Projections(
         pixels=np.stack(pixels),
         patches=np.stack(patches),
@@ -176,6 +174,7 @@ def project(
         seen=fields.seen,
         channels=np.array([unit.channel for unit in units]),
         values=values,
+        empty=tuple(empty),
         units=tuple(units),
         maps=np.stack(maps),
         layer=layer,
@@ -187,15 +186,15 @@ def project(
             preprocess=query.preprocess.to_dict(),
             pictures=list(query.pictures.names),
             method="deconv",
-            layer=[_described(layer)],
+            layer=[_described(layer, fields)],
             rules=graph.rules,
-            units=_listed(units, values, fields),
+            units=_listed(units, values, empty, fields),
             seconds={
                 "load": round(loaded - started, 3),
                 "fields": round(traced - loaded, 3),
                 "project": round(time.perf_counter() - traced, 3),
             },
-            warnings=_warnings(query, layer, rules, units, values, fields),
+            warnings=_warnings(query, layer, rules, units, empty, fields),
         ),
         input_size=query.input_size,
         blue_first=query.preprocess.color == "BGR",
@@ -291,12 +290,23 @@ def _shown(query: Query, number: int) -> npt.NDArray[np.uint8]:
     return as_seen(query.pictures.pixels[number], query.pictures.boxes[number], query.input_size)
 
 
-def _described(layer: Layer) -> dict[str, Any]:
-    entries = layer.to_dict()
-    return {key: entries[key] for key in ("name", "op", "shape", "receptive_field")}
+def _described(layer: Layer, fields: Fields) -> dict[str, Any]:
+    field = "exact" if fields.unknown is None else f"not known, the whole picture instead: {fields.unknown}"
+    return {"name": layer.name, "op": layer.op, "shape": list(layer.shape or ()), "field": field}
 
 
-def _listed(units: Sequence[Unit], values: Array, fields: Fields) -> list[dict[str, Any]]:
+def _why_empty(value: float, projection: Array) -> str | None:
+    if not value > 0:
+        return f"dead: its activation of {value:.3g} is not above 0"
+    broken = projection.size - int(np.isfinite(projection).sum())
+    if broken:
+        return f"{broken} of {projection.size} values of the projection are not finite"
+    return None if projection.any() else "nothing of it reaches the pixels"
+
+
+def _listed(
+    units: Sequence[Unit], values: Array, empty: Sequence[str | None], fields: Fields
+) -> list[dict[str, Any]]:
     return [
         {
             "picture": unit.picture,
@@ -305,13 +315,19 @@ def _listed(units: Sequence[Unit], values: Array, fields: Fields) -> list[dict[s
             "value": float(value),
             "seen": seen.tolist(),
             "box": box.tolist(),
+            "empty": why,
         }
-        for unit, value, seen, box in zip(units, values, fields.seen, fields.boxes, strict=True)
+        for unit, value, why, seen, box in zip(units, values, empty, fields.seen, fields.boxes, strict=True)
     ]
 
 
 def _warnings(
-    query: Query, layer: Layer, rules: str, units: Sequence[Unit], values: Array, fields: Fields
+    query: Query,
+    layer: Layer,
+    rules: str,
+    units: Sequence[Unit],
+    empty: Sequence[str | None],
+    fields: Fields,
 ) -> list[str]:
     warnings = []
     if query.preprocess.source.startswith("guess"):
@@ -325,10 +341,9 @@ def _warnings(
     if fields.unknown is not None:
         warnings.append(f"the whole picture stands for what the units see: {fields.unknown}")
     warnings += [
-        f"channel {unit.channel} is dead in {query.pictures.names[unit.picture]}: "
-        f"there is nothing to project of an activation of {value:.3g}"
-        for unit, value in zip(units, values, strict=True)
-        if not value > 0
+        f"channel {unit.channel} in {query.pictures.names[unit.picture]}: no projection: {why}"
+        for unit, why in zip(units, empty, strict=True)
+        if why is not None
     ]
     return warnings
 

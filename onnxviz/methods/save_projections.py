@@ -67,18 +67,18 @@ def unit_views(found: Projections) -> list[UnitView]:
         UnitView(
             title=f"channel {unit.channel} · {number(float(value))} at {', '.join(map(str, unit.position))}",
             patch=patch,
-            projection=None if dead else in_colours(pixels, found.blue_first),
-            reason="dead: no activation above 0",
+            projection=in_colours(pixels, found.blue_first) if why is None else None,
+            reason=why or "",
             picture=shown[unit.picture],
             activation=activation,
             field=(float(box[0]), float(box[1]), float(box[2]), float(box[3])),
         )
-        for unit, value, patch, pixels, dead, activation, box in zip(
+        for unit, value, patch, pixels, why, activation, box in zip(
             found.units,
             found.values,
             found.patches,
             found.pixels,
-            found.dead,
+            found.empty,
             found.maps,
             found.boxes,
             strict=True,

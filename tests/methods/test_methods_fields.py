@@ -10,7 +10,7 @@ from onnxviz.graph.expose import expose
 from onnxviz.graph.feature_maps import as_maps
 from onnxviz.graph.model import load
 from onnxviz.graph.selectors import select_one
-from onnxviz.methods.projection import Unit, project
+from onnxviz.methods.projection import MID_GREY, Unit, project
 from onnxviz.methods.query import ask
 
 
@@ -31,7 +31,7 @@ def truth(model, shape, layer, layout="NCHW"):
     for row, picture in enumerate(changed):
         place, step = divmod(row, 2)
         places = picture if layout == "NHWC" else picture.transpose(1, 2, 0)
-        places[divmod(place, width)] += (0.5, 1000)[step]
+        places[divmod(place, width)] += (0.5, 100)[step]
     rows = np.concatenate([base[None], changed])
     found = as_maps(run(exact, {"x": rows})[layer.tensor], layer)
     change = np.abs(found[1:] - found[0]) > 1e-12 * np.abs(found[0]).max()
@@ -95,7 +95,8 @@ def one(body, head=HEAD, **more):
 
 
 BODIES = {
-    "stride and asymmetric pads": "a = Conv<strides=[2,1], pads=[1,0,2,1]>(x, k32) y = Conv<pads=[1,2,0,1]>(a, m3)",
+    "stride and asymmetric pads": """a = Conv<strides=[2,1], pads=[1,0,2,1]>(x, k32)
+                                     y = Conv<pads=[1,2,0,1]>(a, m3)""",
     "dilations at a border": """a = Conv<pads=[2,1,0,3], dilations=[2,3]>(x, k32)
                                 y = Conv<pads=[1,1,1,1]>(a, m2)""",
     "ceil_mode": """a = MaxPool<kernel_shape=[3,2], strides=[2,2], ceil_mode=1>(x)
@@ -138,3 +139,114 @@ def test_the_layout_of_tensorflow():
     )
     found = check(text, weights, layout="NHWC")
     assert found.pixels.shape[1:] == found.patches.shape[1:] == (5, 4, 3)
+
+
+def test_a_unit_inside_is_cut_out_with_its_field_and_one_at_a_border_with_margins():
+    text, weights = one("a = Conv<pads=[1,1,1,1]>(x, k3) y = Conv<pads=[1,1,1,1]>(a, m3)")
+    query = ask(net(text, weights), positive(1, 3, 11, 9))
+    found = project(query, select_one(query.model, "y"), [Unit(0, 0, (5, 4)), Unit(0, 0, (0, 8))])
+    assert found.boxes.tolist() == [[2, 3, 7, 8], [6, -2, 11, 3]]
+    assert found.seen.tolist() == [[2, 3, 7, 8], [6, 0, 9, 3]]
+    assert found.pixels.shape == (2, 5, 5, 3)
+    assert (found.patches[1, :2] == MID_GREY).all()
+    assert (found.patches[1, :, 3:] == MID_GREY).all()
+    assert not found.pixels[1, :2].any()
+    shown = query.pictures.pixels[0]
+    assert (found.patches[0] == shown[3:8, 2:7]).all()
+    assert (found.patches[1, 2:, :3] == shown[:3, 6:]).all()
+
+
+def test_of_a_box_only_what_the_unit_itself_sees_is_shown():
+    """The first channels of a join see one pixel, the others nine: the layer's box is that of the nine."""
+    text, weights = one("a = Conv<pads=[1,1,1,1]>(x, k3) b = Conv(x, k1) y = Concat<axis=1>(b, a)")
+    query = ask(net(text, weights), positive(1, 3, 11, 9))
+    found = project(query, select_one(query.model, "y"), [Unit(0, 0, (5, 4)), Unit(0, 4, (5, 4))])
+    assert found.boxes.tolist() == [[3, 4, 6, 7]] * 2
+    assert found.seen.tolist() == [[4, 5, 5, 6], [3, 4, 6, 7]]
+    assert (found.patches[0] == MID_GREY).all(axis=2).sum() == 8
+    assert (found.patches[1] == query.pictures.pixels[0][4:7, 3:6]).all()
+
+
+WHOLE = {
+    "dense layer": ("f = Flatten(c) y = Gemm(f, dense)", (0, 0)),
+    "global pool": ("y = GlobalMaxPool(c)", (0, 0)),
+    "attention": (
+        """r = Reshape(c, tokens) t = Transpose<perm=[0,2,1]>(r) m = MatMul(t, r) s = Softmax(m)
+           n = MatMul(s, t) k = Transpose<perm=[0,2,1]>(n) b = Reshape(k, back) y = Add(b, c)""",
+        (2, 3),
+    ),
+    "instance normalisation": ("y = InstanceNormalization(c, gain, gain)", (4, 4)),
+}
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_what_sees_the_whole_picture(kind):
+    body, place = WHOLE[kind]
+    text, weights = one(
+        f"c = Conv(x, k3) {body}",
+        "(float[N,3,11,9] x) => (float[N,...] y)".replace(
+            "N,...", "N,c" if kind == "dense layer" else "N,c,h,v"
+        ),
+        dense=positive(4 * 9 * 7, 2),
+        tokens=np.array([0, 4, 63]),
+        back=np.array([0, 4, 9, 7]),
+        gain=positive(4),
+    )
+    query = ask(net(text, weights), positive(1, 3, 11, 9))
+    found = project(query, select_one(query.model, "y"), [Unit(0, 1, place)])
+    assert found.seen.tolist() == found.boxes.tolist() == [[0, 0, 9, 11]]
+    assert found.manifest["layer"][0]["field"] == "exact"
+
+
+def test_what_nobody_knows_is_the_whole_picture_and_said():
+    """CumSum has a derivative, but no rule of what it depends on."""
+    text, weights = one("c = Conv(x, k3) s = CumSum(c, along) y = Conv(s, m3)", along=np.array(3))
+    query = ask(net(text, weights), positive(1, 3, 11, 9))
+    found = project(query, select_one(query.model, "y"), [Unit(0, 1, (2, 3))])
+    assert found.seen.tolist() == found.boxes.tolist() == [[0, 0, 9, 11]]
+    assert "CumSum" in found.manifest["layer"][0]["field"]
+    assert any("whole picture" in text and "CumSum" in text for text in found.manifest["warnings"])
+
+
+def test_a_field_without_an_even_grid_is_cut_out_as_large_as_the_largest():
+    text, weights = one(
+        'c = Conv(x, k3) y = Resize<mode="nearest">(c, , uneven)',
+        uneven=np.array([1, 1, 1.5, 1.5], np.float32),
+    )
+    query = ask(net(text, weights), positive(1, 3, 11, 9))
+    found = project(query, select_one(query.model, "y"), [Unit(0, 0, (5, 5)), Unit(0, 0, (0, 0))])
+    assert found.seen.tolist() == found.boxes.tolist() == [[3, 3, 6, 6], [0, 0, 3, 3]]
+
+
+QUANTISED = """
+    (float[N,3,11,9] x) => (float[N,c,h,v] y) {
+        q = QuantizeLinear (x, s, z)
+        a = QLinearConv <pads = [1,1,1,1]> (q, s, z, w, ws, wz, s, z)
+        p = MaxPool <kernel_shape = [2,2], strides = [2,2]> (a)
+        b = QLinearConv <dilations = [2,1], pads = [1,1,1,1]> (p, s, z, v, ws, wz, s, z)
+        y = DequantizeLinear (b, s, z)
+    }
+"""
+
+
+def test_quantised_layers_see_what_the_plain_ones_see():
+    rng = np.random.default_rng(0)
+    weights = {
+        "s": np.float32(0.05),
+        "z": np.uint8(0),
+        "ws": np.float32(0.01),
+        "wz": np.int8(0),
+        "w": rng.integers(-90, 91, (4, 3, 3, 3)).astype(np.int8),
+        "v": rng.integers(-90, 91, (5, 4, 3, 3)).astype(np.int8),
+    }
+    query = ask(net(QUANTISED, weights), positive(1, 3, 11, 9))
+    plain = one(
+        """a = Conv<pads=[1,1,1,1]>(x, k3) p = MaxPool<kernel_shape=[2,2], strides=[2,2]>(a)
+           y = Conv<dilations=[2,1], pads=[1,1,1,1]>(p, m3)"""
+    )
+    other = ask(net(*plain), positive(1, 3, 11, 9))
+    units = [Unit(0, c, (i, j)) for c in (0, 4) for i in range(3) for j in range(4)]
+    found = project(query, select_one(query.model, "b"), units)
+    expected = project(other, select_one(other.model, "y"), units)
+    assert found.seen.tolist() == expected.seen.tolist()
+    assert found.boxes.tolist() == expected.boxes.tolist()
