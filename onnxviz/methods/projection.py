@@ -16,7 +16,7 @@ All of it is one graph, an input of which is e: one compiled session serves ever
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -28,8 +28,8 @@ import onnx_ir as ir
 from onnxviz.autodiff.backward import is_float
 from onnxviz.autodiff.pullback import find_rules, fresh_name, gradient
 from onnxviz.autodiff.rectifiers import is_rectifier
-from onnxviz.autodiff.rules.quantization import unclipped
-from onnxviz.autodiff.ruleset import RuleSet
+from onnxviz.autodiff.rules.quantization import is_quantiser, unclipped
+from onnxviz.autodiff.ruleset import ZERO, RuleSet
 from onnxviz.autodiff.variants import STRAIGHT_THROUGH
 from onnxviz.errors import SelectorError, ShapeError, did_you_mean
 from onnxviz.graph.extend import extend
@@ -49,6 +49,7 @@ from onnxviz.methods.units import Unit as Unit
 from onnxviz.methods.units import check_units, masks, numbered
 from onnxviz.runtime.batching import batches
 from onnxviz.runtime.progress import track
+from onnxviz.runtime.session import Session
 from onnxviz.vision.images import Pictures
 from onnxviz.vision.images import seen as as_seen
 
@@ -82,8 +83,8 @@ class Projections:
         empty: Why a unit has no projection to look at; None where it has.
         units: The units.
         maps: float32 [n,rows,columns], the activation map of each unit's channel.
-        layer: The layer's name.
-        rules: The rule set's name.
+        layer: The layer, as the model's table has it.
+        rules: The rules asked for; the manifest says those in force, which may step over quantisers.
         pictures: The pictures, and where the model's input lies in each.
         manifest: Where all this came from: see docs/manifest.md.
         input_size: Height and width of the model's input, pixels.
@@ -151,20 +152,12 @@ def project(
     fields = fields_of(query, layer, tensor, model, units, numbers, device)
     traced = time.perf_counter()
     shown = {number: _shown(query, number) for number in {unit.picture for unit in units}}
-    [where] = [value for value in graph.inputs if value.name == graph.cotangent]
+    projected = _projected(query, layer, graph, session, units, numbers, batch)
     pixels, patches, maps = [], [], []
-    for start, stop in track(list(batches(len(units), batch or _AT_ONCE)), "projecting"):
-        some = units[start:stop]
-        feeds = {where.name: masks(some, layer, numbers, where.dtype)}
-        answers = query.some([unit.picture for unit in some]).run(session, 0, len(some), feeds, batch)
-        down = answers[PROJECTION]
-        down = down if query.where.layout == "NHWC" else np.moveaxis(down, 1, -1)
-        planes = as_maps(answers[ACTIVATION], layer)
-        for row, unit in enumerate(some):
-            box, seen = fields.boxes[start + row], fields.seen[start + row]
-            pixels.append(crop(down[row].astype(np.float32), box, 0))
-            patches.append(crop(within(shown[unit.picture], seen, MID_GREY), box, MID_GREY))
-            maps.append(planes[row, unit.channel].astype(np.float32))
+    for unit, box, seen, (whole, plane) in zip(units, fields.boxes, fields.seen, projected, strict=True):
+        pixels.append(crop(whole, box, 0))
+        patches.append(crop(within(shown[unit.picture], seen, MID_GREY), box, MID_GREY))
+        maps.append(plane)
     values = np.array([place[unit.position] for unit, place in zip(units, maps, strict=True)], np.float64)
     empty = [_why_empty(value, part) for value, part in zip(values, pixels, strict=True)]
     return Projections(
@@ -236,6 +229,27 @@ def _projector(model: Model, tensor: str, at: str, rules: str) -> Model:
     return extend(derived, "projection", write)
 
 
+def _projected(
+    query: Query,
+    layer: Layer,
+    graph: Model,
+    session: Session,
+    units: Sequence[Unit],
+    numbers: Array,
+    batch: int | None,
+) -> Iterator[tuple[Array, Array]]:
+    """For each unit its projection [H, W, C], and its channel's map [rows, columns]; both float32."""
+    [where] = [value for value in graph.inputs if value.name == graph.cotangent]
+    for start, stop in track(list(batches(len(units), batch or _AT_ONCE)), "projecting"):
+        some = units[start:stop]
+        feeds = {where.name: masks(some, layer, numbers, where.dtype)}
+        answers = query.some([unit.picture for unit in some]).run(session, 0, len(some), feeds, batch)
+        down = answers[PROJECTION].astype(np.float32)
+        down = down if query.where.layout == "NHWC" else np.moveaxis(down, 1, -1)
+        for unit, whole, planes in zip(some, down, as_maps(answers[ACTIVATION], layer), strict=True):
+            yield whole, planes[unit.channel].astype(np.float32)
+
+
 def crop(picture: Array, box: Array, fill: int) -> Array:
     """The part of a picture [H, W, C] in a box (left, top, right, bottom); `fill` outside the picture."""
     left, top, right, bottom = map(int, box)
@@ -271,18 +285,25 @@ def _in_floats(model: Model, layer: Layer) -> tuple[Model, str]:
     return extend(model, "floats", write), name
 
 
-def _rules(model: Model, tensor: str, rules: str) -> str | RuleSet:
+def _rules(model: Model, tensor: str, rules: str) -> RuleSet:
     """The rule set of that name, which steps over quantisers.
 
-    What quantises the layer itself never clips, or the strongest unit, at the end of its range, has no
-    projection.
+    What cuts off the unit itself, the 6 of a ReLU6 or the end of an integer's range, does not cut off its
+    projection: the strongest units are those that it cuts off.
     """
     if rules not in RULES:
         raise SelectorError(f"no rules {rules!r}{did_you_mean(rules, RULES)}; choose {', '.join(RULES)}")
-    ends = quantised_origins(model, tensor)
-    if rules == "gradient":
-        return unclipped(STRAIGHT_THROUGH, ends) if ends else "auto"
-    return unclipped(find_rules(rules), ends)
+    base = find_rules(rules)
+    if rules == "gradient" and any(map(is_quantiser, _before(model, tensor))):
+        base = STRAIGHT_THROUGH
+    ends = [tensor, *quantised_origins(model, tensor)]
+    maker = model.tensor(ends[-1]).producer()
+    if maker is not None and maker.op_type == "QuantizeLinear" and maker.inputs[0] is not None:
+        ends.append(str(maker.inputs[0].name))
+    return unclipped(base, ends).when(
+        lambda node: node.op_type == "Clip" and node.outputs[0].name in ends,
+        lambda _op, node, g: [g, *[ZERO] * (len(node.inputs) - 1)],
+    )
 
 
 def _shown(query: Query, number: int) -> npt.NDArray[np.uint8]:
@@ -334,7 +355,7 @@ def _warnings(
         warnings.append(f"preprocessing: {query.preprocess.source}")
     if rules != "gradient":
         warnings.append(f"{rules}: {GUIDED}")
-        if not any(map(is_rectifier, _before(query.model, layer))):
+        if not any(map(is_rectifier, _before(query.model, layer.tensor))):
             warnings.append(
                 f"no ReLU lies before layer {layer.name!r}, so that {rules} is the plain gradient there"
             )
@@ -348,7 +369,7 @@ def _warnings(
     return warnings
 
 
-def _before(model: Model, layer: Layer) -> list[ir.Node]:
-    """The nodes that a layer's output is computed by."""
-    nodes = (value.producer() for value in ancestors([model.tensor(layer.tensor)]))
+def _before(model: Model, tensor: str) -> list[ir.Node]:
+    """The nodes that a tensor is computed by."""
+    nodes = (value.producer() for value in ancestors([model.tensor(tensor)]))
     return [node for node in nodes if node is not None]
