@@ -16,7 +16,7 @@ All of it is one graph, an input of which is e: one compiled session serves ever
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -25,8 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from onnxviz.autodiff.backward import is_float
-from onnxviz.autodiff.pullback import find_rules, fresh_name, gradient
+from onnxviz.autodiff.pullback import find_rules, gradient
 from onnxviz.autodiff.rectifiers import is_rectifier
 from onnxviz.autodiff.rules.quantization import is_quantiser, unclipped
 from onnxviz.autodiff.ruleset import ZERO, RuleSet
@@ -38,7 +37,6 @@ from onnxviz.graph.flow import ancestors
 from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import Model, ModelLike, load
 from onnxviz.graph.ops import Ops
-from onnxviz.graph.quantisation import scale_of
 from onnxviz.methods.attribution.cams import floats_at
 from onnxviz.methods.attribution.pixels import GUIDED
 from onnxviz.methods.fields import Boxes, Fields, fields_of
@@ -46,10 +44,8 @@ from onnxviz.methods.manifest import manifest
 from onnxviz.methods.query import Query
 from onnxviz.methods.scores import quantised_origins
 from onnxviz.methods.units import Unit as Unit
-from onnxviz.methods.units import check_units, masks, numbered
-from onnxviz.runtime.batching import batches
-from onnxviz.runtime.progress import track
-from onnxviz.runtime.session import Session
+from onnxviz.methods.units import in_floats, probe
+from onnxviz.runtime.devices import resolve as resolve_device
 from onnxviz.vision.images import Pictures
 from onnxviz.vision.images import seen as as_seen
 
@@ -63,8 +59,6 @@ PROJECTION, ACTIVATION = "projection", "activation"
 
 MID_GREY = 128
 """What patches show where there is no picture."""
-
-_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -143,21 +137,19 @@ def project(
         DeviceError: The device cannot be had, or a run failed.
     """
     started = time.perf_counter()
-    model, tensor = _in_floats(query.model, layer)
-    graph = _projector(model, tensor, query.where.name, rules)
-    session = query.session(graph, device)
-    numbers = numbered(query, layer, device)
-    check_units(units, layer, as_maps(numbers, layer).shape[1:], len(query))
-    loaded = time.perf_counter()
-    fields = fields_of(query, layer, tensor, model, units, numbers, device)
+    asked = probe(query, layer, device, batch)
+    asked.check(units)
+    graph = _projector(asked.model, asked.tensor, query.where.name, rules)
+    fields = fields_of(asked, units)
     traced = time.perf_counter()
     shown = {number: _shown(query, number) for number in {unit.picture for unit in units}}
-    projected = _projected(query, layer, graph, session, units, numbers, batch)
     pixels, patches, maps = [], [], []
-    for unit, box, seen, (whole, plane) in zip(units, fields.boxes, fields.seen, projected, strict=True):
-        pixels.append(crop(whole, box, 0))
+    answers = asked.ask(graph, units, "projecting")
+    for unit, box, seen, answer in zip(units, fields.boxes, fields.seen, answers, strict=True):
+        down = answer[PROJECTION].astype(np.float32)
+        pixels.append(crop(down if query.where.layout == "NHWC" else np.moveaxis(down, 0, -1), box, 0))
         patches.append(crop(within(shown[unit.picture], seen, MID_GREY), box, MID_GREY))
-        maps.append(plane)
+        maps.append(as_maps(answer[ACTIVATION][None], layer)[0, unit.channel].astype(np.float32))
     values = np.array([place[unit.position] for unit, place in zip(units, maps, strict=True)], np.float64)
     empty = [_why_empty(value, part) for value, part in zip(values, pixels, strict=True)]
     return Projections(
@@ -175,7 +167,7 @@ def project(
         pictures=query.pictures,
         manifest=manifest(
             query.model,
-            device=str(session.device),
+            device=str(resolve_device(device)),
             preprocess=query.preprocess.to_dict(),
             pictures=list(query.pictures.names),
             method="deconv",
@@ -183,9 +175,8 @@ def project(
             rules=graph.rules,
             units=_listed(units, values, empty, fields),
             seconds={
-                "load": round(loaded - started, 3),
-                "fields": round(traced - loaded, 3),
-                "project": round(time.perf_counter() - traced, 3),
+                "fields": round(traced - started, 3),
+                "projections": round(time.perf_counter() - traced, 3),
             },
             warnings=_warnings(query, layer, rules, units, empty, fields),
         ),
@@ -205,7 +196,7 @@ def projector(model: ModelLike, layer: Layer, at: str, rules: str = "deconvnet")
         SelectorError: There are no such rules, or no such input.
         UnsupportedOperator, DisconnectedError, ShapeError: The layer has no gradient; see `gradient`.
     """
-    return _projector(*_in_floats(load(model), layer), at, rules)
+    return _projector(*in_floats(load(model), layer), at, rules)
 
 
 def _projector(model: Model, tensor: str, at: str, rules: str) -> Model:
@@ -229,27 +220,6 @@ def _projector(model: Model, tensor: str, at: str, rules: str) -> Model:
     return extend(derived, "projection", write)
 
 
-def _projected(
-    query: Query,
-    layer: Layer,
-    graph: Model,
-    session: Session,
-    units: Sequence[Unit],
-    numbers: Array,
-    batch: int | None,
-) -> Iterator[tuple[Array, Array]]:
-    """For each unit its projection [H, W, C], and its channel's map [rows, columns]; both float32."""
-    [where] = [value for value in graph.inputs if value.name == graph.cotangent]
-    for start, stop in track(list(batches(len(units), batch or _AT_ONCE)), "projecting"):
-        some = units[start:stop]
-        feeds = {where.name: masks(some, layer, numbers, where.dtype)}
-        answers = query.some([unit.picture for unit in some]).run(session, 0, len(some), feeds, batch)
-        down = answers[PROJECTION].astype(np.float32)
-        down = down if query.where.layout == "NHWC" else np.moveaxis(down, 1, -1)
-        for unit, whole, planes in zip(some, down, as_maps(answers[ACTIVATION], layer), strict=True):
-            yield whole, planes[unit.channel].astype(np.float32)
-
-
 def crop(picture: Array, box: Array, fill: int) -> Array:
     """The part of a picture [H, W, C] in a box (left, top, right, bottom); `fill` outside the picture."""
     left, top, right, bottom = map(int, box)
@@ -266,23 +236,6 @@ def within(picture: Array, box: Array, fill: int) -> Array:
     shown = np.full_like(picture, fill)
     shown[top:bottom, left:right] = picture[top:bottom, left:right]
     return shown
-
-
-def _in_floats(model: Model, layer: Layer) -> tuple[Model, str]:
-    """The model, and the name in it of a layer's output in floats: dequantised behind it where it is not."""
-    value = model.tensor(layer.tensor)
-    scale = None if is_float(value) else scale_of(value)
-    if scale is None:
-        return model, layer.tensor
-    name = fresh_name(f"{layer.tensor}_floats", model.tensors)
-
-    def write(op: Ops, values: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
-        step, zero = map(op.constant, scale)
-        floats = op.DequantizeLinear(values[layer.tensor], step, zero, axis=1 if scale[0].size > 1 else None)
-        floats.type, floats.shape = ir.TensorType(ir.DataType.FLOAT), value.shape
-        return {name: floats}
-
-    return extend(model, "floats", write), name
 
 
 def _rules(model: Model, tensor: str, rules: str) -> RuleSet:
