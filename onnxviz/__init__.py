@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from onnxviz.graph.model import Model, load
     from onnxviz.graph.ops import Ops
     from onnxviz.methods.activations import activations
+    from onnxviz.methods.deconv import deconv
     from onnxviz.methods.explain import explain
     from onnxviz.methods.explainer import explainer
     from onnxviz.methods.explanation import Explanation
     from onnxviz.methods.kernels import kernels
     from onnxviz.methods.maximize import Maximized, maximize
+    from onnxviz.methods.projection import Projections
     from onnxviz.methods.target import Target
     from onnxviz.runtime.session import Session
     from onnxviz.vision.preprocess import Preprocess
@@ -39,11 +41,13 @@ _HOMES = {
     "OnnxvizError": "errors",
     "Ops": "graph.ops",
     "Preprocess": "vision.preprocess",
+    "Projections": "methods.projection",
     "RuleSet": "autodiff.ruleset",
     "Session": "runtime.session",
     "Target": "methods.target",
     "ZERO": "autodiff.ruleset",
     "activations": "methods.activations",
+    "deconv": "methods.deconv",
     "explain": "methods.explain",
     "explainer": "methods.explainer",
     "expose": "graph.expose",
@@ -63,10 +67,12 @@ __all__ = [
     "OnnxvizError",
     "Ops",
     "Preprocess",
+    "Projections",
     "RuleSet",
     "Session",
     "Target",
     "activations",
+    "deconv",
     "explain",
     "explainer",
     "expose",

@@ -104,7 +104,7 @@ def page(resnet50: str | None) -> str:
         )
     return f"""# Measured: a step of the ascent
 
-Printed by `scripts/benchmark_ascent.py` on {os.cpu_count()} cores ({platform.machine()}), Python \
+Printed by `scripts/benchmark_ascent.py`, {os.cpu_count()} cores ({platform.machine()}), Python \
 {platform.python_version()}, CPU; medians of {SECONDS:.0f} seconds each, in turns.
 
 The bare model's forward pass and gradient (one graph, one channel of the last convolution, by the pixels)

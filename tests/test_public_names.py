@@ -14,10 +14,12 @@ NAMES = [
     "OnnxvizError",
     "Ops",
     "Preprocess",
+    "Projections",
     "RuleSet",
     "Session",
     "Target",
     "activations",
+    "deconv",
     "explain",
     "explainer",
     "expose",
@@ -36,6 +38,13 @@ POSITIONAL = {
     "expose": {"model": REQUIRED, "tensors": REQUIRED},
     "gradient": {"model": REQUIRED, "of": REQUIRED, "wrt": REQUIRED, "rules": "auto", "keep": ()},
     "activations": {"model": REQUIRED, "images": REQUIRED, "layers": "Conv"},
+    "deconv": {
+        "model": REQUIRED,
+        "image": REQUIRED,
+        "layer": None,
+        "channels": "strongest:9",
+        "rules": "deconvnet",
+    },
     "explain": {
         "model": REQUIRED,
         "images": REQUIRED,
@@ -67,6 +76,7 @@ ATTRIBUTES = {
     "Model": ["inputs", "outputs", "layers", "metadata", "opset", "gradients", "cotangent", "proto", "save"],
     "Session": ["run"],
     "Preprocess": ["size", "resize", "filter", "color", "scale", "mean", "std", "to_dict"],
+    "Projections": ["pixels", "patches", "boxes", "channels", "manifest", "save"],
     "RuleSet": ["name", "find", "override", "when"],
     "Target": ["text", "terms"],
 }  # fmt: skip
@@ -118,7 +128,7 @@ def test_the_parameters_of_a_function(name: str) -> None:
     assert several == (["settings"] if name in ("explain", "maximize") else [])
 
 
-@pytest.mark.parametrize("name", ["activations", "explain"])
+@pytest.mark.parametrize("name", ["activations", "deconv", "explain"])
 def test_functions_that_take_pictures_share_their_keywords(name: str) -> None:
     parameters = inspect.signature(getattr(onnxviz, name)).parameters.values()
     keywords = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}

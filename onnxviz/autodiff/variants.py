@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 import onnx_ir as ir
 
 import onnxviz.autodiff.rules  # noqa: F401 - fills GRADIENT
 from onnxviz.autodiff.lrp import LRP_RULE_SETS
-from onnxviz.autodiff.rules.quantization import STRAIGHT_THROUGH_RULES
-from onnxviz.autodiff.ruleset import GRADIENT, Answer, RuleSet, gradient_of
+from onnxviz.autodiff.rectifiers import is_clip_at_zero, is_quantiser_at_zero
+from onnxviz.autodiff.rules.quantization import STRAIGHT_THROUGH_RULES, may_clip, unclipped
+from onnxviz.autodiff.ruleset import GRADIENT, ZERO, Answer, RuleSet, gradient_of
 from onnxviz.graph.ops import Ops, rank_of
 
 
@@ -52,9 +54,31 @@ def _woken(op: Ops, plain: ir.Value, g: ir.Value, outwards: ir.Value) -> ir.Valu
     return op.Where(alive, plain, op.Where(outwards, 0, g))
 
 
+def _deconvnet_clip(op: Ops, node: ir.Node, g: ir.Value) -> list[Answer]:
+    return [op.Relu(g), *[ZERO] * (len(node.inputs) - 1)]
+
+
+def _deconvnet_quantiser(op: Ops, node: ir.Node, g: ir.Value) -> Any:
+    """Pass what comes down, whatever the range cut off on the way up; rectify it if that was a ReLU."""
+    rule = unclipped(STRAIGHT_THROUGH, [str(node.outputs[0].name)]).find(node)
+    return rule(op, node, op.Relu(g) if is_quantiser_at_zero(node) else g)
+
+
+def _guided_quantiser(op: Ops, node: ir.Node, g: ir.Value) -> Any:
+    return STRAIGHT_THROUGH.find(node)(op, node, op.Relu(g))
+
+
 STRAIGHT_THROUGH = GRADIENT.override("straight-through", STRAIGHT_THROUGH_RULES)
-DECONVNET = STRAIGHT_THROUGH.override("deconvnet", {"Relu": _deconvnet_relu})
-GUIDED_BACKPROP = STRAIGHT_THROUGH.override("guided-backprop", {"Relu": _guided_relu})
+DECONVNET = (
+    STRAIGHT_THROUGH.override("deconvnet", {"Relu": _deconvnet_relu})
+    .when(is_clip_at_zero, _deconvnet_clip)
+    .when(may_clip, _deconvnet_quantiser)
+)
+GUIDED_BACKPROP = (
+    STRAIGHT_THROUGH.override("guided-backprop", {"Relu": _guided_relu})
+    .when(is_clip_at_zero, _guided_relu)
+    .when(is_quantiser_at_zero, _guided_quantiser)
+)
 REDIRECTED = STRAIGHT_THROUGH.override(
     "redirected-relu", {"Relu": _redirected_relu, "Clip": _redirected_clip}
 )

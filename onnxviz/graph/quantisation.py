@@ -30,7 +30,7 @@ _KEEPS_SCALE = ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsque
 
 def scale_of(value: ir.Value) -> Scale | None:
     """Scale and zero point of a quantised tensor; None where no constant tells them."""
-    made = _scale_when_made(value)
+    made = scale_when_made(value)
     return made if made is not None else _scale_when_read(value)
 
 
@@ -53,12 +53,13 @@ def dequantised(
     return exact * scale.astype(np.float32).reshape(shape if scale.size > 1 else ())
 
 
-def _scale_when_made(value: ir.Value) -> Scale | None:
+def scale_when_made(value: ir.Value) -> Scale | None:
+    """Scale and zero point as the node that makes a quantised tensor names them; None where none does."""
     node = value.producer()
     if node is not None and node.op_type in _OUTPUT_SCALE:
         return _constants(node.inputs[_OUTPUT_SCALE[node.op_type] :])
     if node is not None and node.op_type in _KEEPS_SCALE and node.inputs[0] is not None:
-        return _scale_when_made(node.inputs[0])
+        return scale_when_made(node.inputs[0])
     return None
 
 

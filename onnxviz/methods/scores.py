@@ -118,7 +118,12 @@ def _first_floats(value: ir.Value) -> str:
 
 def quantised_scores(model: Model, scores: Scores) -> list[str]:
     """The tensors of integers that the scores are moved and dequantised from; none where they are not."""
-    value, found = model.tensor(scores.tensor), list[str]()
+    return quantised_origins(model, scores.tensor)
+
+
+def quantised_origins(model: Model, tensor: str) -> list[str]:
+    """The tensors of integers that a tensor is moved and dequantised from; none where it is not."""
+    value, found = model.tensor(tensor), list[str]()
     node = value.producer()
     while node is not None and node.op_type in (*_SAME_ORDER, *_QUANTISERS) and node.inputs[0] is not None:
         value = node.inputs[0]

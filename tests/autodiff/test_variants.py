@@ -11,6 +11,7 @@ import pytest
 from onnxviz._reference.evaluator import run
 from onnxviz.autodiff import ruleset
 from onnxviz.autodiff.pullback import gradient
+from onnxviz.autodiff.rectifiers import is_rectifier
 from onnxviz.autodiff.ruleset import GRADIENT, ZERO, Answer, gradient_of, vjp
 from onnxviz.autodiff.variants import GRADIENTS, RULE_SETS
 from onnxviz.errors import UnsupportedOperator
@@ -77,6 +78,96 @@ def test_rule_set_is_its_dense_replica(name: str) -> None:
     feeds = {"x": x.reshape(1, 2, 5, 4), "y_grad": u.reshape(1, 4, 2, 2)}
     np.testing.assert_allclose(run(derived, feeds)["x_grad"].ravel(), want, rtol=1e-12, atol=1e-12)
     assert np.abs(want).max() > 0.1
+
+
+# ReLUs by other names
+
+
+def model_of(body: str, head: str, **arrays: np.ndarray) -> Model:
+    proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 18]> m {head} {{ {body} }}')
+    for name, array in arrays.items():
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(array), name))
+    return load(proto)
+
+
+@pytest.mark.parametrize("name", ["deconvnet", "guided-backprop"])
+@pytest.mark.parametrize("low", [0.0, -0.5])
+def test_a_clip_from_zero_on_is_a_relu(name: str, low: float) -> None:
+    rng = np.random.default_rng(1)
+    body = NET[0].replace("r = Relu(a)", "r = Clip(a, low, high)")
+    model = model_of(body, f"({NET[1]}) => (double[] y)", **WEIGHTS, low=np.array(low), high=np.array(1.5))
+    first = dense(WEIGHTS["w1"], (2, 5, 4), (3, 5, 4), (1, 1), 1)
+    second = dense(WEIGHTS["w2"], (3, 5, 4), (4, 2, 2), (2, 1), 0)
+    x, u = rng.standard_normal(40), rng.standard_normal(16)
+    a = first @ x + np.repeat(WEIGHTS["b1"], 20)
+    b = second @ np.clip(a, low, 1.5) + np.repeat(WEIGHTS["b2"], 4)
+    inside = (a > low) & (a < 1.5)
+    if name == "deconvnet":
+        down = second.T @ relu(u)
+        want = first.T @ (relu(down) if low == 0 else inside * down)
+    else:
+        down = second.T @ ((b > 0) * relu(u))
+        want = first.T @ (inside * (relu(down) if low == 0 else down))
+    derived = gradient(model, "y", "x", rules=name)
+    feeds = {"x": x.reshape(1, 2, 5, 4), "y_grad": u.reshape(1, 4, 2, 2)}
+    np.testing.assert_allclose(run(derived, feeds)["x_grad"].ravel(), want, rtol=1e-12, atol=1e-12)
+    assert np.abs(want).max() > 0.1
+
+
+QUANTISED = """
+    a = Conv(x, w1, b1) q = QuantizeLinear(a, s, z) r = DequantizeLinear(q, s, z)
+    b = Conv(r, w2, b2) y = Relu(b)
+"""
+
+
+@pytest.mark.parametrize("name", ["deconvnet", "guided-backprop"])
+@pytest.mark.parametrize("zero", [0, 100])
+def test_a_quantiser_whose_range_begins_at_zero_is_a_relu(name: str, zero: int) -> None:
+    """Exporters fold a ReLU into the quantiser behind it; one that has room below zero is none."""
+    rng = np.random.default_rng(2)
+    weights = {key: array.astype(np.float32) for key, array in WEIGHTS.items()}
+    scale = {"s": np.float32(0.005), "z": np.uint8(zero)}
+    model = model_of(QUANTISED, "(float[1,2,6,6] x) => (float[] y)", **weights, **scale)
+    first = dense(WEIGHTS["w1"], (2, 6, 6), (3, 4, 4), (1, 1), 0)
+    second = dense(WEIGHTS["w2"], (3, 4, 4), (4, 3, 2), (1, 1), 0)
+    x, u = rng.standard_normal(72).astype(np.float32), rng.standard_normal(24).astype(np.float32)
+    a = first @ x + np.repeat(WEIGHTS["b1"], 16)
+    steps = np.rint(a / 0.005) + zero
+    inside = (steps >= 0) & (steps <= 255)
+    b = second @ ((np.clip(steps, 0, 255) - zero) * 0.005) + np.repeat(WEIGHTS["b2"], 6)
+    if name == "deconvnet":
+        down = second.T @ relu(u)
+        want = first.T @ (relu(down) if zero == 0 else down)
+    else:
+        down = second.T @ ((b > 0) * relu(u))
+        want = first.T @ (inside * (relu(down) if zero == 0 else down))
+    derived = gradient(model, "y", "x", rules=name)
+    feeds = {"x": x.reshape(1, 2, 6, 6), "y_grad": u.reshape(1, 4, 3, 2)}
+    np.testing.assert_allclose(run(derived, feeds)["x_grad"].ravel(), want, rtol=1e-4, atol=1e-4)
+    assert np.abs(want).max() > 0.1
+    assert not inside.all()
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ("y = Relu(x)", True),
+        ("y = Clip(x, zero)", True),
+        ("y = Clip(x, one)", False),
+        ("y = Clip(x, , one)", False),
+        ("y = Identity(x)", False),
+        ("c = Add(x, one) y = QuantizeLinear(c, one, low)", True),
+        ("c = Add(x, one) y = QuantizeLinear(c, one, middle)", False),
+        ("c = Relu(x) y = QuantizeLinear(c, one, low)", False),
+        ("y = QuantizeLinear(x, one, low)", False),
+    ],
+)
+def test_what_is_a_rectifier(body: str, found: bool) -> None:
+    arrays = {"zero": np.float32(0), "one": np.float32(1), "low": np.uint8(0), "middle": np.uint8(9)}
+    kind = "uint8" if "Quantize" in body else "float"
+    used = {name: array for name, array in arrays.items() if name in body}
+    model = model_of(body, f"(float[4] x) => ({kind}[4] y)", **used)
+    assert is_rectifier(model.tensor("y").producer()) is found
 
 
 def test_rule_sets_are_called_by_their_names() -> None:

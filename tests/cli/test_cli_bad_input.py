@@ -43,24 +43,25 @@ def with_model(file):
         ["inspect", file, "--json"],
         ["activations", file, "cat.png"],
         ["kernels", file],
+        ["deconv", file, "cat.png"],
         ["explain", file, "cat.png"],
         ["export", "expose", file, "--layer", "Conv", "-o", "out.onnx"],
         ["export", "gradient", file, "--of", "y", "--wrt", "x", "-o", "out.onnx"],
     ]
 
 
-@pytest.mark.parametrize("which", range(7))
+@pytest.mark.parametrize("which", range(8))
 def test_a_model_that_is_missing(which):
     refused(with_model("missing.onnx")[which], "missing.onnx", "No such file")
 
 
-@pytest.mark.parametrize("which", range(7))
+@pytest.mark.parametrize("which", range(8))
 def test_a_model_that_is_a_folder(which):
     Path("folder.onnx").mkdir()
     refused(with_model("folder.onnx")[which], "folder.onnx", "directory")
 
 
-@pytest.mark.parametrize("which", range(7))
+@pytest.mark.parametrize("which", range(8))
 @pytest.mark.parametrize("content", ["text", "empty", "picture", "noise", "other protobuf"])
 def test_a_model_that_is_no_onnx(which, content):
     data = {
@@ -74,7 +75,7 @@ def test_a_model_that_is_no_onnx(which, content):
     refused(with_model("other.onnx")[which], "other.onnx", "not an ONNX model")
 
 
-@pytest.mark.parametrize("which", range(7))
+@pytest.mark.parametrize("which", range(8))
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.999])
 def test_a_model_that_is_truncated(which, part):
     data = Path("model.onnx").read_bytes()

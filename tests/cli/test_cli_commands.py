@@ -133,6 +133,7 @@ def test_commands_that_draw_write_the_default_folder_and_replace_it(place, argum
         ["kernels", "model.onnx"],
         ["explain", "model.onnx", "cat.png"],
         ["explain", "model.onnx", "cat.png", "--method", "guided-backprop"],
+        ["deconv", "model.onnx", "cat.png"],
         ["export", "expose", "model.onnx", "--layer", "Conv", "-o", "out.onnx"],
         ["export", "gradient", "model.onnx", "--of", "logits", "--wrt", "x", "-o", "out.onnx"],
         ["doctor"],
@@ -153,6 +154,7 @@ def test_json_is_one_document_on_stdout_and_nothing_else(arguments):
         ["activations", "plain.onnx", "cat.png"],
         ["kernels", "model.onnx"],
         ["explain", "plain.onnx", "cat.png", "--method", "deconvnet"],
+        ["deconv", "plain.onnx", "cat.png"],
         ["explain", "model.onnx", "cat.png"],
         ["export", "expose", "model.onnx", "--layer", "Conv", "-o", "out.onnx"],
     ],
@@ -172,7 +174,7 @@ def test_a_guess_is_announced_on_stderr():
     model = onnx.load("model.onnx")
     del model.metadata_props[:]
     onnx.save(model, "plain.onnx")
-    for command in ("activations", "explain"):
+    for command in ("activations", "deconv", "explain"):
         result = onnxviz(command, "plain.onnx", "cat.png", "--json")
         assert "Warning: preprocessing: guess: imagenet" in result.stderr
         assert json.loads(result.stdout)["preprocess"]["source"].startswith("guess: imagenet")
@@ -276,6 +278,7 @@ def test_a_users_folder_is_written_only_when_told_to(place):
     for arguments in (
         ["activations", "model.onnx", "cat.png"],
         ["kernels", "model.onnx"],
+        ["deconv", "model.onnx", "cat.png"],
         ["explain", "model.onnx", "cat.png"],
     ):
         result = onnxviz(*arguments, "--out", "mine")

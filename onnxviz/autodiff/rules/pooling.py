@@ -47,14 +47,14 @@ def _average_pool(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
         share = op.Mul(g, _one_over_divisor(op, node, x, win))
     else:
         share = op.Div(g, math.prod(win.kernel))
-    return (_spread(op, node, share, win),)
+    return (spread(op, node, share, win),)
 
 
 @vjp("LpPool")
 def _lp_pool(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     """y = (S |x|^p)^(1/p), with S the sum over each window: dx = x |x|^(p-2) S^T (g y^(1-p))."""
     x, (y,), p = data(node), node.outputs, node.attributes.get_int("p", 2)
-    return (op.Mul(_odd_power(op, x, p - 1), _spread(op, node, _over_power(op, g, y, p - 1), window(node))),)
+    return (op.Mul(_odd_power(op, x, p - 1), spread(op, node, _over_power(op, g, y, p - 1), window(node))),)
 
 
 @vjp("GlobalLpPool")
@@ -95,7 +95,7 @@ def _global_max_pool(op: Ops, node: ir.Node, g: ir.Value) -> Answers:
     return (op.Mul(largest, op.Div(g, ties)),)
 
 
-def _spread(op: Ops, node: ir.Node, g: ir.Value, win: Window) -> ir.Value:
+def spread(op: Ops, node: ir.Node, g: ir.Value, win: Window) -> ir.Value:
     """S^T g: each window's number onto all inputs that it read."""
     x, (y, *_) = data(node), node.outputs
     # With ceil_mode, shape inference before opset 19 counts windows that lie in the padding alone.
@@ -103,7 +103,7 @@ def _spread(op: Ops, node: ir.Node, g: ir.Value, win: Window) -> ir.Value:
     sizes = op.Shape(g, start=2) if ceil else op.shape(y, 2)
     # Channels do not mix, so they join the batch and one kernel of ones serves them all.
     planes = op.Reshape(g, op.Concat(op.ints(-1, 1), sizes, axis=0))
-    return op.reshape_like(transposed(op, planes, _ones(op, win, type_of(x)), win, (x, y)), x)
+    return op.reshape_like(transposed(op, planes, _ones(op, win, type_of(g)), win, (x, y)), x)
 
 
 def _odd_power(op: Ops, x: ir.Value, p: int) -> ir.Value:

@@ -175,6 +175,11 @@ def _limit(end: Any, like: ir.Value) -> float:
     return float(max(like.dtype.min, min(end, like.dtype.max)))
 
 
+def may_clip(node: ir.Node) -> bool:
+    """Whether a node cuts off what lies beyond the range of its integers, which `unclipped` undoes."""
+    return operator_key(node) in _unclipped
+
+
 def unclipped(rules: RuleSet, tensors: Collection[str]) -> RuleSet:
     """`rules`, but the quantisers that make `tensors` count as lines beyond their ranges too.
 
