@@ -1,5 +1,6 @@
 """Pictures from files, folders, Pillow and arrays, each as uint8 RGB."""
 
+import io
 import os
 import warnings
 from collections.abc import Iterable
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from onnxviz.errors import ImageError
+from onnxviz.vision.archives import Member
 
-Picture: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any]
+Picture: TypeAlias = str | os.PathLike[str] | Member | Image.Image | NDArray[Any]
 Images: TypeAlias = Picture | Iterable[Picture]
 
 # Pillow opens these, but knows no more than their header.
@@ -29,7 +31,7 @@ def list_pictures(images: Images) -> list[Picture]:
     """
     if isinstance(images, (str, os.PathLike)):
         return list(_files_in(Path(images))) if Path(images).is_dir() else [images]
-    if isinstance(images, Image.Image):
+    if isinstance(images, Image.Image | Member):
         return [images]
     if isinstance(images, np.ndarray) and not (images.dtype == np.uint8 and images.ndim == 4):
         return [images]
@@ -42,8 +44,8 @@ def list_pictures(images: Images) -> list[Picture]:
 
 
 def name_of_picture(picture: Picture, index: int) -> str:
-    """The path of a picture that is a file, as it was given; "picture-<index>" for any other."""
-    return str(picture) if isinstance(picture, (str, os.PathLike)) else f"picture-{index}"
+    """The path of a picture in a file or an archive, as it was given; "picture-<index>" for any other."""
+    return str(picture) if isinstance(picture, (str, os.PathLike, Member)) else f"picture-{index}"
 
 
 def read_picture(picture: Picture, name: str) -> NDArray[np.uint8]:
@@ -59,7 +61,7 @@ def read_picture(picture: Picture, name: str) -> NDArray[np.uint8]:
         raise ImageError(f"{name}: this is a folder; give it alone, or the files in it")
     if isinstance(picture, np.ndarray):
         picture = _from_array(picture, name)
-    if not isinstance(picture, (str, os.PathLike, Image.Image)):
+    if not isinstance(picture, (str, os.PathLike, Member, Image.Image)):
         raise ImageError(f"{name}: {_kind(picture)} is no picture; give a file, a PIL image or an array")
     try:
         with warnings.catch_warnings():
@@ -67,7 +69,7 @@ def read_picture(picture: Picture, name: str) -> NDArray[np.uint8]:
             warnings.simplefilter("ignore")
             if isinstance(picture, Image.Image):
                 return _rgb(picture)
-            with Image.open(picture) as opened:
+            with Image.open(io.BytesIO(picture.read()) if isinstance(picture, Member) else picture) as opened:
                 return _rgb(opened)
     except FileNotFoundError:
         raise ImageError(f"{name}: no such file") from None
@@ -79,12 +81,17 @@ def read_picture(picture: Picture, name: str) -> NDArray[np.uint8]:
         raise ImageError(f"{name}: cannot be read as a picture: {reason}") from err
 
 
-def _files_in(folder: Path) -> list[Path]:
-    extensions = {
+def suffixes() -> frozenset[str]:
+    """What the names of files end with that may be pictures."""
+    return frozenset(
         extension
         for extension, kind in Image.registered_extensions().items()
         if kind in Image.OPEN and kind not in _HEADER_ONLY
-    }
+    )
+
+
+def _files_in(folder: Path) -> list[Path]:
+    extensions = suffixes()
     try:
         files = [
             path

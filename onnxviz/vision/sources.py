@@ -1,0 +1,110 @@
+"""Sets of pictures of any size: folders, patterns, list files and archives, as pictures not yet read."""
+
+import glob
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from onnxviz.errors import ImageError
+from onnxviz.vision.archives import members
+from onnxviz.vision.read import Images, Picture, list_pictures, suffixes
+
+LISTS = (".txt", ".lst")
+_BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_MOST_SHARDS = 100_000
+
+
+def list_set(images: Images) -> list[Picture]:
+    """Every picture of a set, unread, in an order that no machine changes.
+
+    A folder is walked with all that lies below it (a folder of classes is one of them), its files sorted by
+    their path; a pattern (`photos/*.jpg`, `**`, `shard-{000..012}.tar`) stands for what it matches, sorted; a
+    list (.txt, .lst) names a file in each line, from its own folder on; an archive (.tar) holds its members
+    in their order. A list of any of these is one after another; all else is as in `list_pictures`.
+
+    Raises:
+        ImageError: There is no picture, or a folder, list or archive cannot be read.
+    """
+    if isinstance(images, (str, os.PathLike)):
+        return [picture for place in _matches(os.fspath(images)) for picture in _in_place(place)]
+    if isinstance(images, list | tuple):
+        return [picture for one in images for picture in list_set(one)] or list_pictures(images)
+    return list_pictures(images)
+
+
+def _matches(text: str) -> list[str]:
+    """The places that a text stands for: itself, where it is one; else what its pattern matches."""
+    if Path(text).exists():
+        return [text]
+    numbered = _numbered(text)
+    if len(numbered) > 1 or numbered != [text]:
+        return [place for one in numbered for place in _matches(one)]
+    if not glob.has_magic(text):
+        return [text]
+    found = sorted(glob.glob(text, recursive=True), key=_order)  # noqa: PTH207 - Path.glob takes no absolute pattern
+    if not found:
+        raise ImageError(f"{text}: no file matches this pattern")
+    return found
+
+
+def _numbered(text: str) -> list[str]:
+    """A text with a range in braces as one text for each number, with as many digits."""
+    match = _BRACES.search(text)
+    if match is None:
+        return [text]
+    first, last = int(match[1]), int(match[2])
+    if last - first >= _MOST_SHARDS:
+        raise ImageError(f"{text}: {last - first + 1} files are more than {_MOST_SHARDS}")
+    width = len(match[1])
+    return [f"{text[: match.start()]}{n:0{width}d}{text[match.end() :]}" for n in range(first, last + 1)]
+
+
+def _in_place(place: str) -> list[Picture]:
+    path = Path(place)
+    if path.is_dir():
+        return list(_below(path))
+    kind = path.suffix.lower()
+    if kind in LISTS:
+        return _listed(path)
+    if kind == ".tar" or path.name.lower().endswith((".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")):
+        return list(members(path, suffixes()))
+    return [place]
+
+
+def _below(folder: Path) -> Iterable[Path]:
+    """The pictures in a folder and below it, by their path."""
+    known, found = suffixes(), []
+
+    def refuse(err: OSError) -> None:
+        raise ImageError(f"{err.filename}: cannot be read: {err.strerror or err}") from None
+
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            Path(place, name)
+            for name in files
+            if not name.startswith(".") and Path(name).suffix.lower() in known
+        ]
+    if not found:
+        raise ImageError(f"{folder}: there is no picture in this folder or below it")
+    return sorted(found, key=lambda path: _order(str(path)))
+
+
+def _listed(path: Path) -> list[Picture]:
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except OSError as err:
+        raise ImageError(f"{path}: cannot be read: {err.strerror or err}") from None
+    except UnicodeDecodeError:
+        raise ImageError(f"{path}: not a list of files in UTF-8") from None
+    names = [line.strip() for line in lines]
+    found: list[Picture] = [path.parent / name for name in names if name and not name.startswith("#")]
+    if not found:
+        raise ImageError(f"{path}: the list names no picture")
+    return found
+
+
+def _order(path: str) -> str:
+    """What paths are sorted by, the same on every system."""
+    return path.replace(os.sep, "/")
