@@ -108,8 +108,8 @@ Printed by `scripts/benchmark_ascent.py`, {os.cpu_count()} cores ({platform.mach
 {platform.python_version()}, CPU; medians of {SECONDS:.0f} seconds each, in turns.
 
 The bare model's forward pass and gradient (one graph, one channel of the last convolution, by the pixels)
-against a whole step: what is drawn, the picture from its parameters, the transforms, the same forward pass and
-gradient, and the optimiser.
+against a whole step: what is drawn, the picture from its parameters, the transforms, the same forward pass
+and gradient, and the optimiser.
 
 | recipe | forward and gradient | step | ratio |
 |---|---|---|---|

@@ -49,13 +49,10 @@ def save_maximized(
             if crop is not None:
                 tiles = tiles[:, : crop[0], : crop[1]]
             awake = [bool(made.woke[row]) for row in order]
-            out.picture(
-                "grid",
-                picture_grid(
-                    tiles, [labels[row] for row in order], _title(made), _note(made, sort), awake, columns
-                ),
-            )
-            out.picture("curves", curves(made.losses[order], [labels[row] for row in order], _title(made)))
+            short = _short(made, labels)
+            named, title = [short[row] for row in order], _title(made)
+            out.picture("grid", picture_grid(tiles, named, title, _note(made, sort), awake, columns))
+            out.picture("curves", curves(made.losses[order], named, title))
         for row, image in enumerate(track(rgb, "writing pictures")):
             stem = f"{row:03d}-{slug(labels[row])}"
             out.picture(stem, image)
@@ -105,6 +102,14 @@ def labelled(made: Maximized) -> list[str]:
     return [
         f"{name} #{copy}" if several else name for name, copy in zip(made.names, made.copies, strict=True)
     ]
+
+
+def _short(made: Maximized, labels: Sequence[str]) -> list[str]:
+    """Labels for a sheet whose title names the one layer that all channels are of: without its name."""
+    layers = made.manifest["layer"]
+    if len(layers) != 1:
+        return list(labels)
+    return [label.removeprefix(f"{layers[0]} ") for label in labels]
 
 
 def report_lines(name: str, steps: Sequence[Mapping[str, Any]]) -> list[str]:
