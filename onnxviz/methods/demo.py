@@ -6,13 +6,17 @@ from pathlib import Path
 from onnxviz.graph.layers import total_parameters
 from onnxviz.graph.model import load
 from onnxviz.methods.activations import observe
+from onnxviz.methods.deconv import deconv
 from onnxviz.methods.explain import explain, explain_each
 from onnxviz.methods.explainer import explainer
 from onnxviz.methods.kernels import blue_first, kernels
 from onnxviz.methods.manifest import manifest
+from onnxviz.methods.maximize import maximize
 from onnxviz.methods.query import ask
 from onnxviz.methods.save import save_activations, save_kernels
 from onnxviz.methods.save_explanations import explanations_into, save_explanation
+from onnxviz.methods.save_maximized import save_maximized
+from onnxviz.methods.save_projections import save_projections
 from onnxviz.methods.stream import explain_parts
 from onnxviz.runtime.devices import resolve
 from onnxviz.samples import sample_model, sample_picture
@@ -64,6 +68,14 @@ def demonstrate(folder: Path, device: str = "auto") -> Iterator[str]:
         for part in explain_parts(model, [picture], methods, ["top1"], device=device):
             writer.add(part)
     yield f"methods: {', '.join(COMPARED)}, on one sheet"
+
+    down = deconv(model, picture, "fire4_concat", device=device)
+    save_projections(down, folder / "deconv")
+    yield f"deconv: what excited {len(down.channels)} channels of fire4_concat"
+
+    liked = maximize(model, target=[first.target.text, second.target.text], recipe="hvass", device=device)
+    save_maximized(liked, folder / "maximize")
+    yield f"maximize: what {' and '.join(liked.names)} would like to see, in {liked.losses.shape[1]} steps"
 
     shipped = folder / "explained.onnx"
     explainer(model, "grad-cam", fold_preprocess=True).save(shipped)

@@ -433,7 +433,18 @@ def test_the_demo_answers_every_question(tmp_path, monkeypatch):
     result = onnxviz("demo", "--device", "cpu")
     assert result.exit_code == 0, result.output
     questions = [line.partition(":")[0] for line in result.stdout.splitlines()]
-    expected = ["inspect", "kernels", "activations", "strongest", "explain", "saliency", "methods", "export"]
+    expected = [
+        "inspect",
+        "kernels",
+        "activations",
+        "strongest",
+        "explain",
+        "saliency",
+        "methods",
+        "deconv",
+        "maximize",
+        "export",
+    ]
     assert questions == expected
     assert "Egyptian cat" in result.stdout
     folder = tmp_path / "onnxviz-out" / "demo"
@@ -442,7 +453,7 @@ def test_the_demo_answers_every_question(tmp_path, monkeypatch):
     assert manifest["answers"] == result.stdout.splitlines()
     assert all((folder / name).is_file() for name in manifest["files"])
     assert {path.name for path in folder.iterdir()} == {
-        *("kernels", "activations", "strongest", "explain", "saliency", "methods"),
+        *("kernels", "activations", "strongest", "explain", "saliency", "methods", "deconv", "maximize"),
         *("explained.onnx", "manifest.json"),
     }  # fmt: skip
     assert (folder / "methods" / "comparison.png").exists()
