@@ -20,6 +20,8 @@ _SETTINGS = (
     ("epsilon", click.FloatRange(min=0), "Added to that divisor."),
     ("progress", click.FloatRange(min=0), "The rise that a step should bring; the rate limits it."),
     ("image", click.Choice(get_args(ImageKind)), "What is optimised."),
+    ("low", click.FloatRange(0, 255), "Pixels begin uniform between this"),
+    ("high", click.FloatRange(0, 255), "and this; equal: at the mean colour."),
     ("noise", click.FloatRange(min=0), "Standard deviation of the noise in the start."),
     (
         "transforms",
@@ -92,7 +94,7 @@ def _brief(value: object) -> str:
 @click.command("maximize", epilog=f"Expressions: {GRAMMAR}.")
 @click.argument("model")
 @shared("layer")
-@click.option("--channels", metavar="SPEC", help='"0,3,8-15" or "all". Default: the first 16.')
+@click.option("--channels", metavar="SPEC", help='"0,3,8-15" or "all". Default: the first 9.')
 @click.option("--target", "targets", multiple=True, metavar="T", help="A class by index or name. Repeatable.")
 @click.option(
     "--objective", "objectives", multiple=True, metavar="EXPR", help="An expression, see below. Repeatable."
@@ -128,7 +130,14 @@ def _brief(value: object) -> str:
 @click.option("--columns", type=click.IntRange(min=1), help="Pictures in a row of the sheet.")
 @click.option("--report", is_flag=True, help="Print what is known of each step.")
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped, from its --out folder.")
-@click.option("--list-recipes", is_flag=True, is_eager=True, expose_value=False, callback=_list_recipes)
+@click.option(
+    "--list-recipes",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list_recipes,
+    help="Print every setting of each recipe.",
+)
 @shared(*PICTURES, "output", "labels", *FOLDER)
 def command(
     model: str,

@@ -106,7 +106,7 @@ def maximize(
     Args:
         model: A model, path or proto.
         layer, channels: Selectors, and "0,3,8-15", "all", a number or numbers: a picture for each channel.
-            None: the last convolution, its first 16 channels.
+            None: the last convolution, its first 9 channels.
         target: A class by index or name, or another target of `explain`; or several: a picture for each.
         recipe: `chollet`, `hvass`, `hvass-b`, `yosinski`, `lucid`, `maco`, `deepdream`, or one of your own.
         seed: Of all that is drawn.

@@ -49,7 +49,7 @@ def test_large_pictures_are_averaged_to_fit(monkeypatch):
     given = np.zeros((4, 360, 360, 3), np.uint8)
     given[:, ::2] = 200
     sheet = picture_grid(given, ["a", "b", "c", "d"], "title")
-    assert max(sheet.shape) <= 450
+    assert len(sheet) < 2 * 360
     assert (sheet == 100).all(axis=-1).sum() == 4 * 180 * 180
 
 

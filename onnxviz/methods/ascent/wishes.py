@@ -22,7 +22,7 @@ from onnxviz.methods.ascent.parse import parse_objective
 from onnxviz.methods.ascent.recipe import Recipe
 from onnxviz.methods.channels import numbered_channels
 
-_FEW = 16
+_FEW = 9
 
 
 @dataclass(frozen=True)
