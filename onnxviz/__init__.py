@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from onnxviz.methods.kernels import kernels
     from onnxviz.methods.projection import Projections
     from onnxviz.methods.target import Target
+    from onnxviz.methods.top.images import TopImages, top_images
     from onnxviz.runtime.session import Session
     from onnxviz.vision.preprocess import Preprocess
 
@@ -43,6 +44,7 @@ _HOMES = {
     "RuleSet": "autodiff.ruleset",
     "Session": "runtime.session",
     "Target": "methods.target",
+    "TopImages": "methods.top.images",
     "ZERO": "autodiff.ruleset",
     "activations": "methods.activations",
     "deconv": "methods.deconv",
@@ -52,6 +54,7 @@ _HOMES = {
     "gradient": "autodiff.pullback",
     "kernels": "methods.kernels",
     "load": "graph.model",
+    "top_images": "methods.top.images",
     "vjp": "autodiff.ruleset",
 }
 
@@ -67,6 +70,7 @@ __all__ = [
     "RuleSet",
     "Session",
     "Target",
+    "TopImages",
     "activations",
     "deconv",
     "explain",
@@ -75,6 +79,7 @@ __all__ = [
     "gradient",
     "kernels",
     "load",
+    "top_images",
     "vjp",
 ]
 
