@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -52,9 +53,10 @@ def on_ray(
         data = ray.data.from_items(rows, override_num_blocks=len(rows))
         summaries = data.map_batches(
             Worker,
-            fn_constructor_args=(job,),
+            # A copy without the model that this process has loaded.
+            fn_constructor_args=(replace(job),),
             batch_size=1,
-            concurrency=count,
+            compute=ray.data.ActorPoolStrategy(size=count),
             num_cpus=None if gpus else max(1, cpus // count),
             num_gpus=1 if gpus else None,
         )

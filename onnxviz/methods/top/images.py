@@ -13,7 +13,7 @@ from onnxviz.errors import ImageError, SelectorError, did_you_mean
 from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import ModelLike, load
 from onnxviz.methods.channels import choose_channels
-from onnxviz.methods.fields import fields_of
+from onnxviz.methods.fields import even_boxes, fields_of
 from onnxviz.methods.manifest import manifest
 from onnxviz.methods.top.engines import ENGINES, Engine, local
 from onnxviz.methods.top.job import BATCH, Job, portable
@@ -215,13 +215,14 @@ def _boxes(job: Job, positions: npt.NDArray[np.int64], known: npt.NDArray[np.boo
     """What of the picture is seen from each place: int64 [n, k, 4]; 0 where there is no picture."""
     # A box depends on the place alone, and few of a layer's places are among many units.
     places, which = np.unique(positions[known], axis=0, return_inverse=True)
-    boxes = np.zeros((*positions.shape[:-1], 4), np.int64)
-    if len(places):
-        query, layer = job.query, job.watched
+    query, layer = job.query, job.watched
+    found = even_boxes(query, layer, places)
+    if found is None:
         units = [Unit(0, 0, (int(row), int(column))) for row, column in places]
         numbers = numbered(query, layer, job.device)
-        found = fields_of(query, layer, layer.tensor, query.model, units, numbers, job.device)
-        boxes[known] = found.boxes[which.reshape(-1)]
+        found = fields_of(query, layer, layer.tensor, query.model, units, numbers, job.device).boxes
+    boxes = np.zeros((*positions.shape[:-1], 4), np.int64)
+    boxes[known] = found[which.reshape(-1)]
     return boxes
 
 
