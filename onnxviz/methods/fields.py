@@ -6,7 +6,7 @@ autodiff/dependence.py), so that they are exact at every place, also where a bor
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -22,15 +22,14 @@ from onnxviz.graph.model import Model
 from onnxviz.graph.ops import Ops
 from onnxviz.methods.attribution.cams import floats_at
 from onnxviz.methods.query import Query
-from onnxviz.methods.units import Unit, masks
-from onnxviz.runtime.batching import batches
-from onnxviz.runtime.progress import track
+from onnxviz.methods.units import Probe, Unit
 
 Array: TypeAlias = npt.NDArray[Any]
 Boxes: TypeAlias = npt.NDArray[np.int64]
 
-_FIELD = "field"
-_AT_ONCE = 16
+FIELD = "field"
+"""The output of the graph that finds them."""
+
 # Behind an upsampling the numbers of a layer's field are fractions that were rounded to floats.
 _ROUNDING = 1e-6
 
@@ -50,24 +49,12 @@ class Fields:
     unknown: str | None
 
 
-def fields_of(
-    query: Query, layer: Layer, tensor: str, model: Model, units: Sequence[Unit], numbers: Array, device: str
-) -> Fields:
-    """What units of a layer see.
-
-    Args:
-        query: The model and its pictures.
-        layer: The layer.
-        tensor: The layer's output in floats, a tensor of `model`.
-        model: The query's model, or that with `tensor` behind the layer.
-        units: At least one.
-        numbers: The layer's elements (see `numbered`).
-        device: "auto", "cpu", "cuda" or "cuda:N".
-    """
+def fields_of(probe: Probe, units: Sequence[Unit]) -> Fields:
+    """What units of a layer see; at least one."""
+    query, layer = probe.query, probe.layer
     height, width = query.input_size
     try:
-        graph, unknown = _tracer(model, tensor, query.where.name), None
-        seen = _seen(query, layer, graph, units, numbers, device)
+        seen, unknown = _seen(probe, tracer(probe.model, probe.tensor, query.where.name), units), None
     except (UnsupportedOperator, DisconnectedError, ShapeError) as err:
         seen, unknown = np.tile(np.array([0, 0, width, height]), (len(units), 1)), str(err)
     places = np.array([unit.position for unit in units])
@@ -95,39 +82,38 @@ def share_seen(query: Query, layer: Layer) -> float:
     return max(1.0 if field is None else field[0] / size for field, size in shares)
 
 
-def _tracer(model: Model, tensor: str, at: str) -> Model:
-    """The graph of which elements of an input can change a tensor's: positive where one can."""
+def tracer(model: Model, tensor: str, at: str) -> Model:
+    """The graph of which elements of an input can change a tensor's: its output `field` is above 0 there.
+
+    The extra input, shaped like the tensor, is 1 at the elements asked about and 0 elsewhere.
+
+    Raises:
+        UnsupportedOperator: What an operator between them depends on is not known.
+        DisconnectedError, ShapeError: See `gradient`.
+    """
     derived = gradient(model, of=tensor, wrt=at, rules=DEPENDENCE, keep=[at])
 
     def write(op: Ops, values: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
-        return {_FIELD: floats_at(op, model, derived, at, values)[1]}
+        return {FIELD: floats_at(op, model, derived, at, values)[1]}
 
     return extend(derived, "field", write)
 
 
-def _seen(
-    query: Query, layer: Layer, graph: Model, units: Sequence[Unit], numbers: Array, device: str
-) -> Boxes:
+def _seen(probe: Probe, graph: Model, units: Sequence[Unit]) -> Boxes:
     # What a unit sees is the same in every picture.
-    alike = list(dict.fromkeys(Unit(0, unit.channel, unit.position) for unit in units))
-    [where] = [value for value in graph.inputs if value.name == graph.cotangent]
-    session = query.session(graph, device)
-    found: dict[Unit, Array] = {}
-    for start, stop in track(list(batches(len(alike), _AT_ONCE)), "receptive fields"):
-        some = alike[start:stop]
-        feeds = {where.name: masks(some, layer, numbers, where.dtype)}
-        marks = query.some([0] * len(some)).run(session, 0, len(some), feeds)[_FIELD]
-        channels = 3 if query.where.layout == "NHWC" else 1
-        for unit, marked in zip(some, np.asarray((marks > 0).any(axis=channels)), strict=True):
-            (top, bottom), (left, right) = _ends(marked.any(axis=1)), _ends(marked.any(axis=0))
-            found[unit] = np.array([left, top, right, bottom])
-    return np.stack([found[Unit(0, unit.channel, unit.position)] for unit in units])
+    alike = list(dict.fromkeys(replace(unit, picture=0) for unit in units))
+    channels = 2 if probe.query.where.layout == "NHWC" else 0
+    found = {}
+    for unit, answer in zip(alike, probe.ask(graph, alike, "receptive fields"), strict=True):
+        marked = np.asarray((answer[FIELD] > 0).any(axis=channels))
+        rows, columns = np.nonzero(marked)
+        found[unit] = np.array([*_ends(columns), *_ends(rows)])[[0, 2, 1, 3]]
+    return np.stack([found[replace(unit, picture=0)] for unit in units])
 
 
-def _ends(marked: Array) -> tuple[int, int]:
-    """The first marked pixel, and the one behind the last; nothing, at 0, where none is."""
-    places = np.flatnonzero(marked)
-    return (int(places[0]), int(places[-1]) + 1) if places.size else (0, 0)
+def _ends(places: Array) -> tuple[int, int]:
+    """The first of some places, and the one behind the last; nothing, at 0, of none."""
+    return (int(places.min()), int(places.max()) + 1) if places.size else (0, 0)
 
 
 def _spans(query: Query, layer: Layer, axis: int, places: Array, seen: Array) -> tuple[Array, Array]:
@@ -149,8 +135,11 @@ def _even_spans(field: tuple[float, float, float], extent: int, places: Array) -
     span, stride, offset = field
     if span >= extent:
         return np.zeros_like(places), np.full_like(places, extent)
-    first = np.ceil(offset + places * stride - _ROUNDING).astype(np.int64)
-    return first, first + math.floor(span + _ROUNDING)
+    first, size = np.ceil(offset + places * stride - _ROUNDING).astype(np.int64), math.floor(span + _ROUNDING)
+    # A border that is mirrored or repeated is seen inside the picture.
+    held = np.maximum(np.minimum(first, seen[:, 0]), seen[:, 1] - size)
+    first = np.where(seen[:, 1] > seen[:, 0], held, first)
+    return first, first + size
 
 
 def _field(query: Query, layer: Layer, axis: int) -> tuple[float, float, float] | None:

@@ -25,11 +25,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from onnxviz.autodiff.backward import is_float
-from onnxviz.autodiff.pullback import find_rules, fresh_name, gradient
+from onnxviz.autodiff.pullback import find_rules, gradient
 from onnxviz.autodiff.rectifiers import is_rectifier
-from onnxviz.autodiff.rules.quantization import unclipped
-from onnxviz.autodiff.ruleset import RuleSet
+from onnxviz.autodiff.rules.quantization import is_quantiser, unclipped
+from onnxviz.autodiff.ruleset import ZERO, RuleSet
 from onnxviz.autodiff.variants import STRAIGHT_THROUGH
 from onnxviz.errors import SelectorError, ShapeError, did_you_mean
 from onnxviz.graph.extend import extend
@@ -38,7 +37,6 @@ from onnxviz.graph.flow import ancestors
 from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import Model, ModelLike, load
 from onnxviz.graph.ops import Ops
-from onnxviz.graph.quantisation import scale_of
 from onnxviz.methods.attribution.cams import floats_at
 from onnxviz.methods.attribution.pixels import GUIDED
 from onnxviz.methods.fields import Boxes, Fields, fields_of
@@ -46,9 +44,8 @@ from onnxviz.methods.manifest import manifest
 from onnxviz.methods.query import Query
 from onnxviz.methods.scores import quantised_origins
 from onnxviz.methods.units import Unit as Unit
-from onnxviz.methods.units import check_units, masks, numbered
-from onnxviz.runtime.batching import batches
-from onnxviz.runtime.progress import track
+from onnxviz.methods.units import in_floats, probe
+from onnxviz.runtime.devices import resolve as resolve_device
 from onnxviz.vision.images import Pictures
 from onnxviz.vision.images import seen as as_seen
 
@@ -62,8 +59,6 @@ PROJECTION, ACTIVATION = "projection", "activation"
 
 MID_GREY = 128
 """What patches show where there is no picture."""
-
-_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -82,8 +77,8 @@ class Projections:
         empty: Why a unit has no projection to look at; None where it has.
         units: The units.
         maps: float32 [n,rows,columns], the activation map of each unit's channel.
-        layer: The layer's name.
-        rules: The rule set's name.
+        layer: The layer, as the model's table has it.
+        rules: The rules asked for; the manifest says those in force, which may step over quantisers.
         pictures: The pictures, and where the model's input lies in each.
         manifest: Where all this came from: see docs/manifest.md.
         input_size: Height and width of the model's input, pixels.
@@ -142,29 +137,19 @@ def project(
         DeviceError: The device cannot be had, or a run failed.
     """
     started = time.perf_counter()
-    model, tensor = _in_floats(query.model, layer)
-    graph = _projector(model, tensor, query.where.name, rules)
-    session = query.session(graph, device)
-    numbers = numbered(query, layer, device)
-    check_units(units, layer, as_maps(numbers, layer).shape[1:], len(query))
-    loaded = time.perf_counter()
-    fields = fields_of(query, layer, tensor, model, units, numbers, device)
+    asked = probe(query, layer, device, batch)
+    asked.check(units)
+    graph = _projector(asked.model, asked.tensor, query.where.name, rules)
+    fields = fields_of(asked, units)
     traced = time.perf_counter()
     shown = {number: _shown(query, number) for number in {unit.picture for unit in units}}
-    [where] = [value for value in graph.inputs if value.name == graph.cotangent]
     pixels, patches, maps = [], [], []
-    for start, stop in track(list(batches(len(units), batch or _AT_ONCE)), "projecting"):
-        some = units[start:stop]
-        feeds = {where.name: masks(some, layer, numbers, where.dtype)}
-        answers = query.some([unit.picture for unit in some]).run(session, 0, len(some), feeds, batch)
-        down = answers[PROJECTION]
-        down = down if query.where.layout == "NHWC" else np.moveaxis(down, 1, -1)
-        planes = as_maps(answers[ACTIVATION], layer)
-        for row, unit in enumerate(some):
-            box, seen = fields.boxes[start + row], fields.seen[start + row]
-            pixels.append(crop(down[row].astype(np.float32), box, 0))
-            patches.append(crop(within(shown[unit.picture], seen, MID_GREY), box, MID_GREY))
-            maps.append(planes[row, unit.channel].astype(np.float32))
+    answers = asked.ask(graph, units, "projecting")
+    for unit, box, seen, answer in zip(units, fields.boxes, fields.seen, answers, strict=True):
+        down = answer[PROJECTION].astype(np.float32)
+        pixels.append(crop(down if query.where.layout == "NHWC" else np.moveaxis(down, 0, -1), box, 0))
+        patches.append(crop(within(shown[unit.picture], seen, MID_GREY), box, MID_GREY))
+        maps.append(as_maps(answer[ACTIVATION][None], layer)[0, unit.channel].astype(np.float32))
     values = np.array([place[unit.position] for unit, place in zip(units, maps, strict=True)], np.float64)
     empty = [_why_empty(value, part) for value, part in zip(values, pixels, strict=True)]
     return Projections(
@@ -182,7 +167,7 @@ def project(
         pictures=query.pictures,
         manifest=manifest(
             query.model,
-            device=str(session.device),
+            device=str(resolve_device(device)),
             preprocess=query.preprocess.to_dict(),
             pictures=list(query.pictures.names),
             method="deconv",
@@ -190,9 +175,8 @@ def project(
             rules=graph.rules,
             units=_listed(units, values, empty, fields),
             seconds={
-                "load": round(loaded - started, 3),
-                "fields": round(traced - loaded, 3),
-                "project": round(time.perf_counter() - traced, 3),
+                "fields": round(traced - started, 3),
+                "projections": round(time.perf_counter() - traced, 3),
             },
             warnings=_warnings(query, layer, rules, units, empty, fields),
         ),
@@ -212,7 +196,7 @@ def projector(model: ModelLike, layer: Layer, at: str, rules: str = "deconvnet")
         SelectorError: There are no such rules, or no such input.
         UnsupportedOperator, DisconnectedError, ShapeError: The layer has no gradient; see `gradient`.
     """
-    return _projector(*_in_floats(load(model), layer), at, rules)
+    return _projector(*in_floats(load(model), layer), at, rules)
 
 
 def _projector(model: Model, tensor: str, at: str, rules: str) -> Model:
@@ -254,35 +238,25 @@ def within(picture: Array, box: Array, fill: int) -> Array:
     return shown
 
 
-def _in_floats(model: Model, layer: Layer) -> tuple[Model, str]:
-    """The model, and the name in it of a layer's output in floats: dequantised behind it where it is not."""
-    value = model.tensor(layer.tensor)
-    scale = None if is_float(value) else scale_of(value)
-    if scale is None:
-        return model, layer.tensor
-    name = fresh_name(f"{layer.tensor}_floats", model.tensors)
-
-    def write(op: Ops, values: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
-        step, zero = map(op.constant, scale)
-        floats = op.DequantizeLinear(values[layer.tensor], step, zero, axis=1 if scale[0].size > 1 else None)
-        floats.type, floats.shape = ir.TensorType(ir.DataType.FLOAT), value.shape
-        return {name: floats}
-
-    return extend(model, "floats", write), name
-
-
-def _rules(model: Model, tensor: str, rules: str) -> str | RuleSet:
+def _rules(model: Model, tensor: str, rules: str) -> RuleSet:
     """The rule set of that name, which steps over quantisers.
 
-    What quantises the layer itself never clips, or the strongest unit, at the end of its range, has no
-    projection.
+    What cuts off the unit itself, the 6 of a ReLU6 or the end of an integer's range, does not cut off its
+    projection: the strongest units are those that it cuts off.
     """
     if rules not in RULES:
         raise SelectorError(f"no rules {rules!r}{did_you_mean(rules, RULES)}; choose {', '.join(RULES)}")
-    ends = quantised_origins(model, tensor)
-    if rules == "gradient":
-        return unclipped(STRAIGHT_THROUGH, ends) if ends else "auto"
-    return unclipped(find_rules(rules), ends)
+    base = find_rules(rules)
+    if rules == "gradient" and any(map(is_quantiser, _before(model, tensor))):
+        base = STRAIGHT_THROUGH
+    ends = [tensor, *quantised_origins(model, tensor)]
+    maker = model.tensor(ends[-1]).producer()
+    if maker is not None and maker.op_type == "QuantizeLinear" and maker.inputs[0] is not None:
+        ends.append(str(maker.inputs[0].name))
+    return unclipped(base, ends).when(
+        lambda node: node.op_type == "Clip" and node.outputs[0].name in ends,
+        lambda _op, node, g: [g, *[ZERO] * (len(node.inputs) - 1)],
+    )
 
 
 def _shown(query: Query, number: int) -> npt.NDArray[np.uint8]:
@@ -334,7 +308,7 @@ def _warnings(
         warnings.append(f"preprocessing: {query.preprocess.source}")
     if rules != "gradient":
         warnings.append(f"{rules}: {GUIDED}")
-        if not any(map(is_rectifier, _before(query.model, layer))):
+        if not any(map(is_rectifier, _before(query.model, layer.tensor))):
             warnings.append(
                 f"no ReLU lies before layer {layer.name!r}, so that {rules} is the plain gradient there"
             )
@@ -348,7 +322,7 @@ def _warnings(
     return warnings
 
 
-def _before(model: Model, layer: Layer) -> list[ir.Node]:
-    """The nodes that a layer's output is computed by."""
-    nodes = (value.producer() for value in ancestors([model.tensor(layer.tensor)]))
+def _before(model: Model, tensor: str) -> list[ir.Node]:
+    """The nodes that a tensor is computed by."""
+    nodes = (value.producer() for value in ancestors([model.tensor(tensor)]))
     return [node for node in nodes if node is not None]

@@ -65,7 +65,7 @@ def unit_views(found: Projections) -> list[UnitView]:
     }
     return [
         UnitView(
-            title=f"channel {unit.channel} · {number(float(value))} at {', '.join(map(str, unit.position))}",
+            title=f"channel {unit.channel} · {number(float(value))}",
             patch=patch,
             projection=in_colours(pixels, found.blue_first) if why is None else None,
             reason=why or "",

@@ -13,10 +13,11 @@ from onnxviz.views.layout import beside, panels, resize, stack
 from onnxviz.views.text import NOTE_SIZE, caption, paragraph, wrap
 
 FRAME: Color = (255, 255, 255)
-_TILES = ((9, 168), (36, 112), (144, 72))
-_LEAST_TILE = 48
+_TILES = ((9, 168), (36, 112), (144, 80))
+_LEAST_TILE = 64
 _GAP = 4
 _MOST = 99
+_LEAST_FRAME = 2
 
 
 @dataclass(frozen=True)
@@ -96,14 +97,16 @@ def _located(unit: UnitView, side: int, limits: Limits, colormap: str, alpha: fl
     """The channel's map laid over the picture, and a frame around the unit's field."""
     photo = _fitted(unit.picture, side)
     height, width = photo.shape[:2]
-    over = tint(
-        photo, place(unit.activation, (0, 0, width, height), (height, width)), limits, colormap, alpha
-    )
+    over = photo
+    if unit.activation.size > 1:  # a single number says nothing of where
+        whole = (0, 0, width, height)
+        over = tint(photo, place(unit.activation, whole, (height, width)), limits, colormap, alpha)
     down, across = height / unit.picture.shape[0], width / unit.picture.shape[1]
     left, top, right, bottom = unit.field
     framed = Image.fromarray(over)
     # Drawn beyond the picture where the field is, so that no false edge shows.
-    corners = (left * across, top * down, right * across - 1, bottom * down - 1)
+    x, y = left * across, top * down
+    corners = (x, y, max(x + _LEAST_FRAME, right * across - 1), max(y + _LEAST_FRAME, bottom * down - 1))
     ImageDraw.Draw(framed).rectangle(corners, outline=FRAME)
     return np.asarray(framed)
 

@@ -269,6 +269,44 @@ def test_what_cannot_be_projected_is_refused():
         deconv(model, X[0], "y", "9")
 
 
+RELU6 = "(float[1,1,2,3] x) => (float[1,1,2,3] y) {{ c = Conv (x, w) {} }}"
+PLAIN = "y = Clip (c, low, high)"
+QUANTISED = "l = Clip (c, low, high) q = QuantizeLinear (l, s, z) y = DequantizeLinear (q, s, z)"
+
+
+@pytest.mark.parametrize("rules", ["deconvnet", "guided-backprop", "gradient"])
+@pytest.mark.parametrize("quantised", [False, True])
+def test_what_cuts_off_the_unit_does_not_cut_off_its_projection(rules, quantised):
+    """The strongest units of a ReLU6 are those at its 6, where its derivative is 0."""
+    weights = {"w": np.full((1, 1, 1, 1), 2, np.float32), "low": np.float32(0), "high": np.float32(6)}
+    text = RELU6.format(QUANTISED if quantised else PLAIN)
+    if quantised:
+        weights |= {"s": np.float32(6 / 255), "z": np.uint8(0)}
+    found = deconv(net(text, weights), np.array([[[1, 2, 9], [0, 1, 2]]], np.float32), "y", "0", rules)
+    assert found.units[0].position == (0, 2)
+    assert found.values == pytest.approx([6])
+    assert found.pixels.ravel() == pytest.approx([12])
+    assert found.manifest["rules"] == ("straight-through" if quantised and rules == "gradient" else rules)
+
+
+def test_a_quantised_layer_is_projected_in_floats():
+    """Also the unit at the end of its range."""
+    weights = {
+        "s": np.float32(0.02), "z": np.uint8(0), "t": np.float32(0.02), "u": np.uint8(10),
+        "w": np.full((1, 1, 1, 1), 100, np.int8), "ws": np.float32(0.03), "wz": np.int8(0),
+    }  # fmt: skip
+    text = """(float[1,1,2,3] x) => (float[1,1,2,3] y) {
+        q = QuantizeLinear (x, s, z)
+        a = QLinearConv (q, s, z, w, ws, wz, t, u)
+        y = DequantizeLinear (a, t, u)
+    }"""
+    x = np.array([[[0.1, 0.2, 3], [0.4, 0.5, 0.6]]], np.float32)
+    found = deconv(net(text, weights), x, "a", "0", "gradient")
+    assert found.values == pytest.approx([245 * 0.02])
+    assert found.pixels.ravel() == pytest.approx([245 * 0.02 * 3], rel=1e-5)
+    assert found.maps[0, 1] == pytest.approx([1.2, 1.5, 1.8])
+
+
 # Where
 
 

@@ -44,7 +44,7 @@ def as_double(model):
     del copy.graph.value_info[:]
     for weight in copy.graph.initializer:
         array = onnx.numpy_helper.to_array(weight)
-        if array.dtype == np.float32 and weight.name != "scales":
+        if array.dtype == np.float32 and weight.name not in ("scales", "smaller"):
             weight.CopyFrom(onnx.numpy_helper.from_array(array.astype(np.float64), weight.name))
     for value in (*copy.graph.input, *copy.graph.output):
         value.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
@@ -84,6 +84,15 @@ K = {
     "t2": positive(4, 3, 2, 2, seed=7),
     "t3": positive(4, 3, 3, 3, seed=8),
     "c3": positive(3, 3, 3, 3, seed=9),
+    "d1": positive(2, 1, 3, 2, seed=10),
+    "s2": positive(2, 12, 2, 2, seed=11),
+    "gt": positive(4, 2, 3, 3, seed=12),
+    "four2": positive(4, 3, seed=14),
+    "four": np.array([0.5, 1, 1.5, 2], np.float32),
+    "columns": positive(7, 5, seed=15),
+    "pads": np.array([0, 0, 2, 1, 0, 0, 1, 3]),
+    "rows": np.array([2]),
+    "smaller": np.array([1, 1, 0.5, 0.7], np.float32),
     "scales": np.array([1, 1, 2, 2], np.float32),
 }
 HEAD = "(float[N,3,11,9] x) => (float[N,c,h,v] y)"
@@ -117,14 +126,36 @@ BODIES = {
     "squeeze and excitation": "a = Conv(x, k3) g = GlobalAveragePool(a) y = Mul(a, g)",
     "mean over rows": "a = Conv(x, k3) g = AveragePool<kernel_shape=[9,1]>(a) y = Mul(a, g)",
     "softmax": "a = Conv(x, k3) y = Softmax<axis=3>(a)",
+    "depth to space": """a = Conv(x, k1) d = DepthToSpace<blocksize=2>(a)
+                         y = Conv<strides=[1,2], pads=[1,0,1,1]>(d, d1)""",
+    "space to depth": """e = Slice(x, start, end, axes) a = SpaceToDepth<blocksize=2>(e)
+                         y = Conv<pads=[1,0,0,1]>(a, s2)""",
+    "reflected border": 'p = Pad<mode="reflect">(x, pads) y = Conv<dilations=[2,1]>(p, k3)',
+    "edge": 'p = Pad<mode="edge">(x, pads) y = MaxPool<kernel_shape=[2,3]>(p)',
+    "cubic": 'a = Conv(x, k1) u = Resize<mode="cubic">(a, , scales) y = Conv(u, m3)',
+    "smaller": """a = Conv(x, k1) u = Resize<mode="linear">(a, , smaller) y = Conv(u, m2)""",
+    "largest of each column": "a = Conv(x, k1) g = ReduceMax(a, rows) y = Mul(a, g)",
+    "norm over the channels": """a = Conv(x, k3) t = Transpose<perm=[0,2,3,1]>(a)
+                                 n = LayerNormalization<axis=-1>(t, four, four)
+                                 l = MatMul(n, four2) y = Transpose<perm=[0,3,1,2]>(l)""",
+    "neighbouring channels": "a = Conv(x, k3) b = LRN<size=3>(a) y = Conv<pads=[1,1,1,1]>(b, m2)",
+    "mixed columns": "a = Conv(x, k3) y = MatMul(a, columns)",
+    "a branch for each colour": """r, g, b = Split<axis=1, num_outputs=3>(x)
+                                   p = AveragePool<kernel_shape=[3,3], pads=[1,1,1,1]>(r)
+                                   q = LpPool<kernel_shape=[1,3], pads=[0,2,0,0]>(g)
+                                   y = Concat<axis=1>(p, b, q, q)""",
+    "side by side": """a = Conv(x, k3) b = Conv(x, k1) s = Slice(b, start, short, axes)
+                       y = Concat<axis=3>(a, s)""",
+    "transposed, in groups": """a = Conv(x, k1) y = ConvTranspose
+                                <group=2, dilations=[2,1], strides=[1,2], pads=[1,2,1,1]>(a, gt)""",
     "SAME": 'a = Conv<auto_pad="SAME_LOWER", strides=[2,3]>(x, k32) y = Conv<auto_pad="SAME_UPPER">(a, m2)',
 }
 
 
 @pytest.mark.parametrize("kind", BODIES)
 def test_the_field_is_what_changing_pixels_one_by_one_finds(kind):
-    start, end, axes = np.array([0, 0]), np.array([10, 8]), np.array([2, 3])
-    check(*one(BODIES[kind], start=start, end=end, axes=axes))
+    ends = {"start": [0, 0], "end": [10, 8], "short": [9, 3], "axes": [2, 3]}
+    check(*one(BODIES[kind], **{name: np.array(places) for name, places in ends.items()}))
 
 
 def test_the_layout_of_tensorflow():
