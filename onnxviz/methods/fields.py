@@ -62,19 +62,6 @@ def fields_of(probe: Probe, units: Sequence[Unit]) -> Fields:
     return Fields(seen, np.stack([across[0], down[0], across[1], down[1]], axis=1), unknown)
 
 
-def even_boxes(query: Query, layer: Layer, places: Array) -> Boxes | None:
-    """The boxes of places [n, 2] of a layer, as `fields_of` tells them; None where that has to trace them."""
-    fields = [_field(query, layer, axis) for axis in (0, 1)]
-    if None in fields:
-        return None
-    down, across = (
-        _even_spans(field, query.input_size[axis], places[:, axis])
-        for axis, field in enumerate(fields)
-        if field is not None
-    )
-    return np.stack([across[0], down[0], across[1], down[1]], axis=1)
-
-
 def share_seen(query: Query, layer: Layer) -> float:
     """How much of the picture's height or width, whichever is more, a place of a layer looks at."""
     fields = [_field(query, layer, axis) for axis in (0, 1)]
@@ -127,11 +114,6 @@ def _spans(query: Query, layer: Layer, axis: int, places: Array, seen: Array) ->
         size = max(1, int((seen[:, 1] - seen[:, 0]).max()))
         first = np.where(seen[:, 0] > 0, seen[:, 0], seen[:, 1] - size)
         return first, first + size
-    return _even_spans(field, extent, places)
-
-
-def _even_spans(field: tuple[float, float, float], extent: int, places: Array) -> tuple[Array, Array]:
-    """The same for a field of even stride: its size, stride and offset."""
     span, stride, offset = field
     if span >= extent:
         return np.zeros_like(places), np.full_like(places, extent)

@@ -1,5 +1,6 @@
 """The reduction on a Ray cluster: chunks go out by Ray Data, and their summaries come back."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -79,6 +80,8 @@ def _connected(address: str | None) -> Iterator[Any]:
         ) from None
     mine = not ray.is_initialized()
     if mine:
+        # It would say what it is doing, on the terminal that has our progress.
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         try:
             ray.init(address=address, log_to_driver=False, logging_level="error")
         except (ConnectionError, ValueError, RuntimeError) as err:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from onnxviz.errors import ImageError, SelectorError, did_you_mean
 from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import ModelLike, load
 from onnxviz.methods.channels import choose_channels
-from onnxviz.methods.fields import even_boxes, fields_of
+from onnxviz.methods.fields import fields_of
 from onnxviz.methods.manifest import manifest
 from onnxviz.methods.top.engines import ENGINES, Engine, local
 from onnxviz.methods.top.job import BATCH, Job, portable
@@ -21,7 +21,7 @@ from onnxviz.methods.top.ledger import Ledger
 from onnxviz.methods.top.statistics import Statistics, statistics
 from onnxviz.methods.top.summary import Summary
 from onnxviz.methods.top.watcher import Watcher, watch
-from onnxviz.methods.units import Unit, numbered
+from onnxviz.methods.units import Unit, probe
 from onnxviz.vision.preprocess import Preprocess
 from onnxviz.vision.read import Images, list_pictures
 
@@ -177,6 +177,15 @@ def _found(watcher: Watcher, ledger: Ledger, channels: str, seconds: Mapping[str
     numbers, cells = summary.numbers[chosen], summary.cells[chosen]
     positions = np.stack(np.divmod(cells, columns), axis=-1)
     positions[numbers < 0] = -1
+    known = numbers >= 0
+    units = [
+        Unit(int(number), int(channel), (int(row), int(column)))
+        for number, channel, (row, column) in zip(
+            numbers[known], chosen[np.nonzero(known)[0]], positions[known], strict=True
+        )
+    ]
+    boxes = np.zeros((*numbers.shape, 4), np.int64)
+    boxes[known] = _boxes(watcher, units)
     spread = statistics(summary)
     failed = summary.failed
     return TopImages(
@@ -185,7 +194,7 @@ def _found(watcher: Watcher, ledger: Ledger, channels: str, seconds: Mapping[str
         values=summary.values[chosen],
         numbers=numbers,
         positions=positions,
-        boxes=_boxes(job, positions, numbers >= 0),
+        boxes=boxes,
         statistics=spread,
         layer=layer,
         job=job,
@@ -211,19 +220,17 @@ def _found(watcher: Watcher, ledger: Ledger, channels: str, seconds: Mapping[str
     )
 
 
-def _boxes(job: Job, positions: npt.NDArray[np.int64], known: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """What of the picture is seen from each place: int64 [n, k, 4]; 0 where there is no picture."""
-    # A box depends on the place alone, and few of a layer's places are among many units.
-    places, which = np.unique(positions[known], axis=0, return_inverse=True)
-    query, layer = job.query, job.watched
-    found = even_boxes(query, layer, places)
-    if found is None:
-        units = [Unit(0, 0, (int(row), int(column))) for row, column in places]
-        numbers = numbered(query, layer, job.device)
-        found = fields_of(query, layer, layer.tensor, query.model, units, numbers, job.device).boxes
-    boxes = np.zeros((*positions.shape[:-1], 4), np.int64)
-    boxes[known] = found[which.reshape(-1)]
-    return boxes
+def _boxes(watcher: Watcher, units: Sequence[Unit]) -> npt.NDArray[np.int64]:
+    """What each unit sees of its picture: int64 [n, 4]."""
+    job, (_, height, width) = watcher.job, watcher.sizes
+    asked, field = probe(job.query, job.watched, job.device), job.watched.receptive_field
+    if field is None or None in (*field.size, *field.stride):
+        return fields_of(asked, [replace(unit, picture=0) for unit in units]).boxes
+    # Rows tell top and bottom, columns left and right: the diagonal tells all of a layer's boxes.
+    diagonal = [Unit(0, 0, (min(i, height - 1), min(i, width - 1))) for i in range(max(height, width))]
+    found = fields_of(asked, diagonal).boxes
+    rows, columns = np.array([unit.position for unit in units]).T
+    return np.stack([found[columns, 0], found[rows, 1], found[columns, 2], found[rows, 3]], axis=1)
 
 
 def _warnings(job: Job, spread: Statistics, failed: Mapping[int, object]) -> list[str]:
