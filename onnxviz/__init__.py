@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from onnxviz.methods.maximize import Maximized, maximize
     from onnxviz.methods.projection import Projections
     from onnxviz.methods.target import Target
+    from onnxviz.methods.top.images import TopImages, top_images
     from onnxviz.runtime.session import Session
     from onnxviz.vision.preprocess import Preprocess
 
@@ -45,6 +46,7 @@ _HOMES = {
     "RuleSet": "autodiff.ruleset",
     "Session": "runtime.session",
     "Target": "methods.target",
+    "TopImages": "methods.top.images",
     "ZERO": "autodiff.ruleset",
     "activations": "methods.activations",
     "deconv": "methods.deconv",
@@ -55,6 +57,7 @@ _HOMES = {
     "kernels": "methods.kernels",
     "load": "graph.model",
     "maximize": "methods.maximize",
+    "top_images": "methods.top.images",
     "vjp": "autodiff.ruleset",
 }
 
@@ -71,6 +74,7 @@ __all__ = [
     "RuleSet",
     "Session",
     "Target",
+    "TopImages",
     "activations",
     "deconv",
     "explain",
@@ -80,6 +84,7 @@ __all__ = [
     "kernels",
     "load",
     "maximize",
+    "top_images",
     "vjp",
 ]
 

@@ -19,6 +19,7 @@ _COMMANDS = {
     "explain": "Why did the model answer so: heatmaps on pictures.",
     "maximize": "What would it like to see: pictures that raise a channel, a layer or a class.",
     "deconv": "What in a picture excited a channel: Zeiler-Fergus projections.",
+    "top": "The pictures and patches that excite a channel most.",
     "export": "Write a rewritten model: exposed tensors, gradients.",
     "demo": "All of it, in a minute, on the model and the picture that come along.",
     "doctor": "Versions, devices, and why CUDA is or is not used.",
