@@ -3,9 +3,9 @@
     python3 scripts/benchmark_top.py                    print the table
     python3 scripts/benchmark_top.py --pictures 500     on fewer pictures
 
-The pictures are made from the photograph that comes along: crops of it under noise and shapes, JPEG of 128 to 256
-pixels, seeded. The model is the one that comes along, or any other (--model, --layer). Each figure is taken in a
-process of its own. Run it with nothing else running. Without Ray its line says so.
+The pictures are made from the photograph that comes along: crops of it under noise and shapes, JPEG of 128 to
+256 pixels, seeded. The model is the one that comes along, or any other (--model, --layer). Each figure is
+taken in a process of its own. Run it with nothing else running. Without Ray its line says so.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,6 @@ def make_pictures(folder: Path, count: int) -> None:
 def bare(model: str, folder: str, _layer: str) -> dict[str, Any]:
     """The loop that anyone would write: Pillow, the same preprocessing, the whole model, in batches."""
     import onnxruntime
-
     from PIL import Image
 
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
@@ -71,7 +71,7 @@ def bare(model: str, folder: str, _layer: str) -> dict[str, Any]:
     return {"rate": len(files) / (time.perf_counter() - started)}
 
 
-def ours(model: str, folder: str, layer: str, engine: str = "local") -> dict[str, Any]:
+def ours(model: str, folder: str, layer: str, engine: Any = "local") -> dict[str, Any]:
     """The search, all channels; its rate without making the model ready, and a digest of the answer."""
     import onnxviz
 
@@ -102,7 +102,7 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
-MEASURES = {"bare": bare, "ours": ours, "ray": ray}
+MEASURES: dict[str, Callable[..., dict[str, Any]]] = {"bare": bare, "ours": ours, "ray": ray}
 
 
 def measure(name: str, *arguments: str) -> dict[str, Any]:
@@ -114,23 +114,12 @@ def measure(name: str, *arguments: str) -> dict[str, Any]:
 
 
 def killed_and_resumed(model: str, folder: str, layer: str, scratch: Path) -> tuple[int, bool]:
-    """Kill a search half-way, run it again: the pictures that were kept, and whether the files are the same."""
+    """Kill a search half-way, run it again: the pictures that were kept, and whether all is the same."""
 
     def command(out: Path) -> list[str]:
         options = ["--layer", layer, "--channels", "all", "--no-projections", "--preprocess", "imagenet"]
-        return [
-            sys.executable,
-            "-m",
-            "onnxviz",
-            "top",
-            model,
-            folder,
-            *options,
-            "--device",
-            "cpu",
-            "--out",
-            str(out),
-        ]
+        asked = ["top", model, folder, *options, "--device", "cpu", "--out", str(out)]
+        return [sys.executable, "-m", "onnxviz", *asked]
 
     whole, cut = scratch / "whole", scratch / "cut"
     started = time.perf_counter()
@@ -173,19 +162,8 @@ def main() -> None:
         print(f"{given.pictures} pictures, {os.cpu_count()} CPUs")
         for layer in layers:
             # In turns, so that what else the machine does falls on both.
-            pairs = [
-                (
-                    measure("bare", given.model, str(many), layer),
-                    measure("ours", given.model, str(many), layer),
-                )
-            ]
-            pairs.append(
-                (
-                    measure("bare", given.model, str(many), layer),
-                    measure("ours", given.model, str(many), layer),
-                )
-            )
-            loop, top = (max(each["rate"] for each in side) for side in zip(*pairs, strict=True))
+            turns = [measure(name, given.model, str(many), layer) for name in ("bare", "ours") * 2]
+            loop, top = (max(each["rate"] for each in turns[first::2]) for first in (0, 1))
             print(f"{layer}: {top:.0f} pictures/s, the bare loop {loop:.0f}: {top / loop:.2f} of it")
         small, large = (measure("ours", given.model, str(folder), layers[-1]) for folder in (few, many))
         print(

@@ -18,6 +18,7 @@ NAMES = [
     "RuleSet",
     "Session",
     "Target",
+    "TopImages",
     "activations",
     "deconv",
     "explain",
@@ -27,6 +28,7 @@ NAMES = [
     "kernels",
     "load",
     "maximize",
+    "top_images",
     "vjp",
 ]
 SHARED = {"preprocess": None, "device": "auto", "batch": None, "inputs": None}

@@ -29,7 +29,11 @@ from onnxviz.methods.top.images import top_images
     show_default=True,
 )
 @click.option("-k", type=click.IntRange(min=1), default=9, show_default=True, help="Pictures per channel.")
-@click.option("--pages", is_flag=True, help="A page for each channel too.")
+@click.option(
+    "--pages",
+    is_flag=True,
+    help="A page for each channel too, with a synthetic picture.",
+)
 @click.option(
     "--projections/--no-projections",
     default=True,
@@ -75,8 +79,8 @@ def command(
 
     FOLDER is walked with all that lies below it; or it is a pattern ("photos/*.jpg"), a list of files (.txt),
     or a tar archive ("shard-{000..012}.tar"). Few pictures are in memory at a time. One that cannot be read
-    is passed over and reported. A run that was cut off, by Ctrl-C or a kill, goes on where it was when the same command is given
-    again. The statistics of every channel of the layer are in statistics.json.
+    is passed over and reported. A run that was cut off, by Ctrl-C or a kill, goes on where it was when the
+    same command is given again. The statistics of every channel of the layer are in statistics.json.
 
     \b
     Examples:

@@ -10,7 +10,9 @@ import numpy.typing as npt
 
 from onnxviz.errors import DisconnectedError, ShapeError, UnsupportedOperator
 from onnxviz.files import write_atomic
+from onnxviz.methods.ascent.shown import as_rgb
 from onnxviz.methods.manifest import json_text
+from onnxviz.methods.maximize import maximize
 from onnxviz.methods.projection import MID_GREY, Projections, crop, project
 from onnxviz.methods.save import filling, slug
 from onnxviz.methods.save_projections import in_colours
@@ -26,6 +28,7 @@ from onnxviz.vision.images import Pictures, prepare, seen
 _AT_ONCE = 16
 _ON_A_SHEET = 64
 _BARS = 65
+_STEPS = 128  # of the ascent: a quarter of what `maximize` takes
 
 
 def save_top(
@@ -54,6 +57,7 @@ def save_top(
     rows = [row for row in range(len(found.channels)) if found.units(row)]
     groups = list(batches(len(rows), _AT_ONCE))
     warnings = list(found.manifest["warnings"])
+    liked = _synthetic(found, rows, warnings) if pages else {}
     with filling(folder, overwrite) as out:
         views: list[ChannelView] = []
         for start, stop in track(groups, "drawing"):
@@ -63,8 +67,10 @@ def save_top(
                 warnings.append(f"no projections: {group.refused}")
             views += map(group.channel, range(stop - start))
             for place in range(stop - start) if pages else ():
-                page = channel_page(group.channel(place), group.page(place), title, _told(found, projections))
-                out.picture(f"channel-{found.channels[rows[start + place]]:04d}", page)
+                channel = int(found.channels[rows[start + place]])
+                about = replace(group.page(place), synthetic=liked.get(channel))
+                page = channel_page(group.channel(place), about, title, _told(found, projections))
+                out.picture(f"channel-{channel:04d}", page)
         sheets = list(batches(len(views), _ON_A_SHEET))
         for start, stop in sheets:
             ending = "" if len(sheets) == 1 else f"-{start // _ON_A_SHEET + 1:03d}"
@@ -139,6 +145,30 @@ def statistics_of(found: TopImages) -> dict[str, Any]:
         "tensor": found.layer.tensor,
         **found.statistics.to_dict(),
     }
+
+
+def _synthetic(
+    found: TopImages, rows: Sequence[int], warnings: list[str]
+) -> dict[int, npt.NDArray[np.uint8]]:
+    """For each channel a picture made to excite it, uint8 [h, w, 3]; none for one that never wakes."""
+    job, channels = found.job, [int(found.channels[row]) for row in rows]
+    try:
+        made = maximize(
+            job.query.model,
+            found.layer.index,
+            channels,
+            recipe="lucid",
+            steps=_STEPS,
+            gradient="graph",
+            preprocess=job.query.preprocess,
+            inputs=job.inputs,
+            device=job.device,
+        )
+    except (UnsupportedOperator, DisconnectedError, ShapeError) as err:
+        warnings.append(f"no synthetic pictures: {err}")
+        return {}
+    pictures = zip(channels, as_rgb(made.images), made.woke, strict=True)
+    return {channel: picture for channel, picture, woke in pictures if woke}
 
 
 class _Group:
@@ -229,6 +259,7 @@ def _told(found: TopImages, projections: bool) -> str:
 def _lines(found: TopImages, row: int) -> list[str]:
     spread, channel = found.statistics, int(found.channels[row])
     levels = zip(LEVELS, spread.quantiles[channel], strict=True)
+    shares = [f"{100 * level:.0f} % ≤ {number(value)}" for level, value in levels]
     pictures = [
         f"{number(float(value))}  {Path(path).name}"
         for value, path in zip(found.values[row], found.paths[row], strict=True)
@@ -238,7 +269,7 @@ def _lines(found: TopImages, row: int) -> list[str]:
         f"channel {channel} in {spread.pictures} pictures, {spread.places} places",
         f"mean {number(spread.mean[channel])}, from {number(spread.least[channel])} to "
         f"{number(spread.greatest[channel])}",
-        "quantiles " + ", ".join(f"{100 * level:.0f} %: {number(value)}" for level, value in levels),
+        *(", ".join(shares[start : start + 4]) for start in range(0, len(shares), 4)),
         f"zero at {spread.zeros[channel]:.1%} of places, not above zero at {spread.nonpositive[channel]:.1%}",
         f"dead in {spread.dead[channel]:.1%} of pictures (nowhere above 0)",
         "",

@@ -27,9 +27,15 @@ def list_set(images: Images) -> list[Picture]:
         ImageError: There is no picture, or a folder, list or archive cannot be read.
     """
     if isinstance(images, (str, os.PathLike)):
-        return [picture for place in _matches(os.fspath(images)) for picture in _in_place(place)]
+        places = _matches(os.fspath(images))
+        if len(places) == 1 and not Path(places[0]).exists():
+            raise ImageError(f"{places[0]}: no such file or folder")
+        return _in_places(places)
     if isinstance(images, list | tuple):
-        return [picture for one in images for picture in list_set(one)] or list_pictures(images)
+        # One of several that is not there is found out, and may be passed over, when it is read.
+        named = [one for one in images if isinstance(one, (str, os.PathLike))]
+        if len(named) == len(images) > 0:
+            return _in_places([place for one in named for place in _matches(os.fspath(one))])
     return list_pictures(images)
 
 
@@ -58,6 +64,10 @@ def _numbered(text: str) -> list[str]:
         raise ImageError(f"{text}: {last - first + 1} files are more than {_MOST_SHARDS}")
     width = len(match[1])
     return [f"{text[: match.start()]}{n:0{width}d}{text[match.end() :]}" for n in range(first, last + 1)]
+
+
+def _in_places(places: Iterable[str]) -> list[Picture]:
+    return [picture for place in places for picture in _in_place(place)]
 
 
 def _in_place(place: str) -> list[Picture]:

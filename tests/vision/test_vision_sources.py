@@ -116,8 +116,11 @@ def test_archives_that_are_none_or_hold_nothing():
     tar_of({"0.json": b"{}"}, "empty.tar")
     with pytest.raises(ImageError, match=r"empty.tar: there is no picture"):
         list_set("empty.tar")
-    with pytest.raises(ImageError, match=r"gone.tar: cannot be read"):
+    with pytest.raises(ImageError, match=r"gone.tar: no such file or folder"):
         list_set("gone.tar")
+    with pytest.raises(ImageError, match=r"gone.tar: cannot be read"):
+        list_set(["set", "gone.tar"])
+    assert list_set(["gone.png", "set/top.png"]) == ["gone.png", "set/top.png"]
 
 
 def test_links_in_an_archive_are_passed_over():

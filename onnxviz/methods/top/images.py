@@ -12,7 +12,7 @@ import numpy.typing as npt
 from onnxviz.errors import ImageError, SelectorError, did_you_mean
 from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import ModelLike, load
-from onnxviz.methods.channels import choose_channels
+from onnxviz.methods.channels import choose_channels, numbered_channels
 from onnxviz.methods.fields import fields_of
 from onnxviz.methods.manifest import manifest
 from onnxviz.methods.top.engines import ENGINES, Engine, local
@@ -145,6 +145,8 @@ def top_images(
         batch=batch or BATCH,
     )
     watcher = watch(job)
+    if not channels.strip().lower().startswith("strongest"):
+        numbered_channels(channels, watcher.sizes[0], job.watched.name)
     ledger = Ledger(job, watcher.sizes[0], None if progress is None else Path(progress))
     if ledger.resumed:
         notify(f"going on after {ledger.resumed} of {len(job.images)} pictures")
@@ -160,6 +162,7 @@ def top_images(
     finally:
         ledger.write()
     if not ledger.summary.pictures:
+        ledger.forget()
         raise ImageError("not one of the pictures can be read")
     return _found(watcher, ledger, channels, {"load": loaded - started, "run": time.perf_counter() - loaded})
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from onnxviz.errors import OutputError
-from onnxviz.files import write_atomic
+from onnxviz.files import refused, write_atomic
 from onnxviz.methods.top.job import Job
 from onnxviz.methods.top.summary import Summary, empty, merge, pack, unpack
 
@@ -56,6 +56,10 @@ class Ledger:
         if self.path is None or not self._dirty:
             return
         started = time.monotonic()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as err:
+            raise refused(self.path, err) from err
         write_atomic(self.path, _sealed(self.job.key, self.done, pack(self.summary)))
         self._written = time.monotonic()
         self._cost, self._dirty = self._written - started, False
