@@ -27,8 +27,8 @@ def measured(model: str, recipe: str) -> dict[str, float]:
 
     from onnxviz import Session, gradient
     from onnxviz.graph.selectors import select
-    from onnxviz.methods.ascent.graph import sized
     from onnxviz.methods.ascent.plan import Asked, plan_for
+    from onnxviz.methods.ascent.problem import sized
     from onnxviz.methods.ascent.recipe import find_recipe
     from onnxviz.methods.ascent.run import Run
 

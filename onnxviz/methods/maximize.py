@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from onnxviz.errors import SelectorError
 from onnxviz.graph.model import ModelLike
-from onnxviz.methods.ascent.graph import MEANS, SCORES
 from onnxviz.methods.ascent.numeric import Sampler
 from onnxviz.methods.ascent.objective import Objective
 from onnxviz.methods.ascent.plan import Asked, Plan, Route, plan_for
+from onnxviz.methods.ascent.problem import MEANS, SCORES
 from onnxviz.methods.ascent.recipe import Recipe, find_recipe
 from onnxviz.methods.ascent.run import Run
 from onnxviz.methods.ascent.shown import shown

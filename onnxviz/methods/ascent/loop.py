@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from onnxviz.methods.ascent.graph import (
+from onnxviz.methods.ascent.forward import Forward, forward, render_graph, watch_graph
+from onnxviz.methods.ascent.numeric import Sampler
+from onnxviz.methods.ascent.objective import Objective, kept
+from onnxviz.methods.ascent.problem import (
     BEST,
     BEST_VALUE,
     NEXT,
@@ -18,18 +21,12 @@ from onnxviz.methods.ascent.graph import (
     THETA,
     TRANSPARENCY,
     VALUE,
-    Forward,
     Problem,
-    forward,
-    render_graph,
-    step_graph,
-    update_graph,
-    watch_graph,
 )
-from onnxviz.methods.ascent.numeric import Sampler
-from onnxviz.methods.ascent.objective import Facts, Objective, feeds, kept
+from onnxviz.methods.ascent.step import step_graph, update_graph
 from onnxviz.methods.ascent.transforms import Array, crop_resize
 from onnxviz.methods.ascent.update import coefficients, smoothing
+from onnxviz.methods.ascent.written import Facts, feeds
 from onnxviz.runtime.batching import batches
 from onnxviz.runtime.session import Session
 

@@ -13,13 +13,14 @@ import numpy.typing as npt
 from onnxviz.errors import SelectorError, ShapeError
 from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import Model, ModelLike, load
-from onnxviz.methods.ascent.graph import Problem, channels_of, sized
 from onnxviz.methods.ascent.images import measured_magnitude, parameters_for
 from onnxviz.methods.ascent.numeric import Sampler
-from onnxviz.methods.ascent.objective import Facts, Objective, Score, leaves, shape_of_tree
+from onnxviz.methods.ascent.objective import Objective, Score, leaves, shape_of_tree
+from onnxviz.methods.ascent.problem import Problem, channels_of, sized
 from onnxviz.methods.ascent.recipe import Recipe
 from onnxviz.methods.ascent.transforms import Size, Transform, parse_transforms, stages
 from onnxviz.methods.ascent.wishes import Wish, layers_named, wishes
+from onnxviz.methods.ascent.written import Facts
 from onnxviz.methods.attribution.pose import pose
 from onnxviz.methods.attribution.question import Bench
 from onnxviz.methods.manifest import json_text

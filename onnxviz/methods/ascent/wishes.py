@@ -7,7 +7,6 @@ from onnxviz.errors import SelectorError
 from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import Model
 from onnxviz.graph.selectors import select
-from onnxviz.methods.ascent.graph import channels_of
 from onnxviz.methods.ascent.objective import (
     Energy,
     Objective,
@@ -19,6 +18,7 @@ from onnxviz.methods.ascent.objective import (
     settled,
 )
 from onnxviz.methods.ascent.parse import parse_objective
+from onnxviz.methods.ascent.problem import channels_of
 from onnxviz.methods.ascent.recipe import Recipe
 from onnxviz.methods.channels import numbered_channels
 

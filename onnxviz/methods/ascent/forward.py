@@ -1,4 +1,4 @@
-"""One step of the ascent as one ONNX graph: parameters and state in, parameters and state out."""
+"""From parameters to the objective's value: picture, transforms, network and objective as one graph."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,27 +8,30 @@ from typing import Protocol
 import numpy as np
 import onnx_ir as ir
 
-from onnxviz.autodiff.pullback import gradient
 from onnxviz.errors import SelectorError, ShapeError
 from onnxviz.graph.expose import prune
-from onnxviz.graph.extend import extend
 from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import Derivative, Model
 from onnxviz.graph.normalise import with_shapes
 from onnxviz.graph.ops import Ops
-from onnxviz.methods.ascent.images import Parameters
-from onnxviz.methods.ascent.objective import Direction, Objective, Score, Writing, kept, leaves, write
-from onnxviz.methods.ascent.recipe import Recipe
-from onnxviz.methods.ascent.transforms import Size, Stage, resize_centred
-from onnxviz.methods.ascent.update import kept_in_bounds, penalties, state_shapes, step_size, stepped
-from onnxviz.vision.images import PictureInput
-from onnxviz.vision.preprocess import Preprocess
+from onnxviz.methods.ascent.objective import Direction, Score, kept, leaves
+from onnxviz.methods.ascent.problem import (
+    MEANS,
+    PICTURE,
+    SCORES,
+    THETA,
+    VALUE,
+    Problem,
+    channels_of,
+    is_open,
+    sized,
+    sizes_after,
+)
+from onnxviz.methods.ascent.transforms import FILL, Array, resize_centred
+from onnxviz.methods.ascent.update import penalties
+from onnxviz.methods.ascent.written import Writing, write
 
 PREFIX = "ascent"
-THETA, PICTURE, VALUE, SCORES, TRANSPARENCY = "theta", "picture", "value", "scores", "transparency"
-SLOPE_LOW, SLOPE_HIGH, RATE = "gradient_min", "gradient_max", "step_size"
-BEST, BEST_VALUE = "best", "best_value"
-NEXT, MEANS = "_next", "means/"
 
 
 class Feed(Protocol):
@@ -38,72 +41,6 @@ class Feed(Protocol):
         self, name: str, shape: Sequence[int | str], kind: ir.DataType = ir.DataType.FLOAT
     ) -> ir.Value:
         """The value that is fed."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is raised, in which network, over what parameters.
-
-    Attributes:
-        model: The network, as the file has it.
-        where: Its picture input.
-        preprocess: From pixels to that input.
-        recipe: How.
-        parameters: What is optimised.
-        objective: The tree; its numbers are fed.
-        layers: The layers that it names.
-        scores: The tensor of scores, "" where there are none.
-        elements: How many scores a picture has.
-        batch: How many pictures at once.
-        size: Their height and width.
-        stages: The transforms.
-        fixed: The height and width that the network takes; None: any.
-    """
-
-    model: Model
-    where: PictureInput
-    preprocess: Preprocess
-    recipe: Recipe
-    parameters: Parameters
-    objective: Objective
-    layers: Mapping[str | int, Layer]
-    scores: str
-    elements: int
-    batch: int
-    size: Size
-    stages: tuple[Stage, ...]
-    fixed: Size | None
-
-    @property
-    def seen(self) -> int:
-        """How many pictures the network sees at once: the pictures, or all their crops."""
-        return self.batch * max(1, self.recipe.crops)
-
-    @property
-    def taken(self) -> Size | None:
-        """The height and width of what the network sees; None: they vary."""
-        if self.fixed is not None or not self.stages:
-            return self.fixed or self.size
-        sizes: list[int | str] = list(self.size)
-        for number, stage in enumerate(self.stages):
-            sizes = sizes if stage.turns else _sizes_after(stage, sizes, None, number)
-        height, width = sizes
-        return (height, width) if isinstance(height, int) and isinstance(width, int) else None
-
-    @property
-    def channels(self) -> int:
-        """The pictures' channels."""
-        return self.where.channels or 3
-
-    @property
-    def state(self) -> dict[str, tuple[int, ...]]:
-        """What is carried from step to step beside the parameters, for a batch."""
-        shapes = state_shapes(self.recipe, self.parameters.shape)
-        if self.recipe.keep == "best":
-            shapes |= {BEST: self.parameters.shape, BEST_VALUE: ()}
-        if self.recipe.image == "maco":
-            shapes[TRANSPARENCY] = (self.channels, *self.size)
-        return {name: (self.batch, *shape) for name, shape in shapes.items()}
 
 
 @dataclass(frozen=True)
@@ -120,14 +57,6 @@ class Forward:
     def __getitem__(self, name: str) -> str:
         """The graph's own name."""
         return self.names[name]
-
-
-def sized(model: Model, where: PictureInput, batch: int, size: Sequence[int | str] | None) -> Model:
-    """The network for so many pictures of a height and width; None: of any."""
-    height, width = size or ("height", "width")
-    channels = where.channels or 3
-    shape = (batch, height, width, channels) if where.layout == "NHWC" else (batch, channels, height, width)
-    return model.resized({where.name: shape})
 
 
 def forward(problem: Problem) -> Forward:
@@ -175,7 +104,7 @@ def forward(problem: Problem) -> Forward:
         graph.outputs.append(values[problem.scores])
     graph.sort()
     prune(copy)
-    _drop_unread(graph, fed)
+    drop_unread(graph, fed)
     Derivative().mark(copy)
     return Forward(Model(with_shapes(copy), problem.model.path), names)
 
@@ -187,7 +116,7 @@ def render_graph(problem: Problem) -> Model:
     shape = ir.Shape([problem.batch, *problem.parameters.shape])
     theta = ir.Value(name=THETA, type=ir.TensorType(ir.DataType.FLOAT), shape=shape)
     graph.inputs.append(theta)
-    return _answering(graph, op, {PICTURE: problem.parameters.write(op, theta)})
+    return answering(graph, op, {PICTURE: problem.parameters.write(op, theta)})
 
 
 def watch_graph(problem: Problem) -> Model:
@@ -232,43 +161,8 @@ def watch_graph(problem: Problem) -> Model:
     return Model(with_shapes(copy), problem.model.path)
 
 
-def step_graph(problem: Problem, made: Forward, rules: str, report: bool) -> Model:
-    """The forward graph, its gradient, and the step that it leads to.
-
-    The outputs bear the names used here: the parameters and the state after the step (`..._next`), the
-    objective's value before it, and with `report` the scores and the gradient's smallest and largest number.
-    """
-    names = made.names
-    wrt = [names[THETA], names[PICTURE]] if problem.recipe.image == "maco" else [names[THETA]]
-    keep = [names[PICTURE], names[VALUE], *([names[SCORES]] if report and problem.scores else [])]
-    slopes = gradient(made.model, names["total"], wrt, rules=rules, keep=keep)
-
-    def steps(op: Ops, values: Mapping[str, ir.Value]) -> Mapping[str, ir.Value]:
-        return _steps(op, values, problem, made, slopes, report)
-
-    return extend(slopes, "step", steps)
-
-
-def update_graph(problem: Problem) -> Model:
-    """The step alone, for a gradient that is fed: what the numerical route runs."""
-    graph = ir.Graph([], [], nodes=[], name="update", opset_imports={"": 21})
-    op = Ops(graph, PREFIX)
-    whole = (problem.batch, *problem.parameters.shape)
-    shapes: dict[str, tuple[int, ...]] = {THETA: whole, "slope": whole, VALUE: (problem.batch,)}
-    shapes |= problem.state | {"coefficients": (3,), "middle": (1, problem.channels, 1, 1)}
-    if problem.recipe.blur:
-        shapes |= {"blur_down": (problem.size[0],) * 2, "blur_across": (problem.size[1],) * 2}
-    inputs = {
-        name: ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(shape))
-        for name, shape in shapes.items()
-    }
-    graph.inputs.extend(inputs.values())
-    answers = _moved(op, inputs, inputs["slope"], inputs[VALUE], problem)
-    _drop_unread(graph, inputs)
-    return _answering(graph, op, answers)
-
-
-def _answering(graph: ir.Graph, op: Ops, answers: Mapping[str, ir.Value]) -> Model:
+def answering(graph: ir.Graph, op: Ops, answers: Mapping[str, ir.Value]) -> Model:
+    """The model of a graph with those outputs."""
     graph.outputs.extend(_named(op, answers))
     return Model(with_shapes(ir.Model(graph, ir_version=10)))
 
@@ -292,62 +186,8 @@ def _fill_input(
     graph.inputs.remove(given)
 
 
-def _steps(
-    op: Ops, values: Mapping[str, ir.Value], problem: Problem, made: Forward, slopes: Model, report: bool
-) -> dict[str, ir.Value]:
-    g = values[slopes.gradients[made[THETA]]]
-    inputs = {name: values[full] for name, full in made.names.items() if full in values}
-    extra: dict[str, tuple[int, ...]] = {**problem.state, "coefficients": (3,)}
-    if problem.recipe.blur:
-        extra |= {"blur_down": (problem.size[0],) * 2, "blur_across": (problem.size[1],) * 2}
-    if "middle" not in inputs:
-        extra["middle"] = (1, problem.channels, 1, 1)
-    for name, shape in extra.items():
-        inputs[name] = ir.Value(
-            name=_prefixed(made, name), type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(shape)
-        )
-        op.graph.inputs.append(inputs[name])
-    answers = _moved(op, inputs, g, values[made[VALUE]], problem)
-    if problem.recipe.image == "maco":
-        seen = op.Abs(values[slopes.gradients[made[PICTURE]]])
-        answers[f"{TRANSPARENCY}{NEXT}"] = op.Add(inputs[TRANSPARENCY], seen)
-    answers[VALUE] = values[made[VALUE]]
-    if report:
-        axes = op.ints(*range(1, 1 + len(problem.parameters.shape)))
-        answers[SLOPE_LOW] = op.ReduceMin(g, axes, keepdims=0)
-        answers[SLOPE_HIGH] = op.ReduceMax(g, axes, keepdims=0)
-        rate = step_size(op, g, inputs["coefficients"], problem.recipe)
-        answers[RATE] = op.Expand(op.Reshape(rate, op.ints(-1)), op.ints(problem.batch))
-        if problem.scores:
-            answers[SCORES] = op.Cast(values[made[SCORES]], to=ir.DataType.FLOAT)
-    # An input that nothing reads need not be fed.
-    _drop_unread(op.graph, {name: inputs[name] for name in extra})
-    return answers
-
-
-def _moved(
-    op: Ops, inputs: Mapping[str, ir.Value], g: ir.Value, value: ir.Value, problem: Problem
-) -> dict[str, ir.Value]:
-    """Parameters and state after a step."""
-    recipe, theta = problem.recipe, inputs[THETA]
-    moved, state = stepped(op, theta, g, inputs, inputs["coefficients"], recipe)
-    if recipe.image == "pixels":
-        blurs = {name: inputs[name] for name in ("blur_down", "blur_across") if name in inputs}
-        moved = kept_in_bounds(op, moved, g, inputs["middle"], blurs, recipe, math.prod(problem.size))
-    answers = {f"{THETA}{NEXT}": moved, **{f"{name}{NEXT}": one for name, one in state.items()}}
-    if recipe.keep == "best":
-        better = op.Greater(value, inputs[BEST_VALUE])
-        whole = op.Reshape(better, op.ints(-1, *[1] * len(problem.parameters.shape)))
-        answers[f"{BEST}{NEXT}"] = op.Where(whole, theta, inputs[BEST])
-        answers[f"{BEST_VALUE}{NEXT}"] = op.Where(better, value, inputs[BEST_VALUE])
-    return answers
-
-
-def _prefixed(made: Forward, name: str) -> str:
-    return made[THETA].removesuffix(THETA) + name
-
-
-def _drop_unread(graph: ir.Graph, fed: Mapping[str, ir.Value]) -> None:
+def drop_unread(graph: ir.Graph, fed: Mapping[str, ir.Value]) -> None:
+    """Remove, in place, the inputs among these that nothing reads, so that they need not be fed."""
     for value in fed.values():
         if value in graph.inputs and not value.uses() and not value.is_graph_output():
             graph.inputs.remove(value)
@@ -361,13 +201,13 @@ def _seen(op: Ops, picture: ir.Value, problem: Problem, feed: Feed) -> ir.Value:
     for number, stage in enumerate(problem.stages):
         last = number == len(problem.stages) - 1
         if stage.turns:
-            places: list[int | str] = [math.prod(current)] if not _open(current) else ["places"]
+            places: list[int | str] = [math.prod(current)] if not is_open(current) else ["places"]
             given = {
                 stage.inputs[0]: feed(stage.inputs[0], places, ir.DataType.INT64),
                 stage.inputs[1]: feed(stage.inputs[1], places),
             }
         else:
-            new = _sizes_after(stage, current, problem.fixed if last else None, number)
+            new = sizes_after(stage, current, problem.fixed if last else None, number)
             down = feed(stage.inputs[0], (new[0], current[0]))
             across = feed(stage.inputs[1], (current[1], new[1]))
             given, current = {stage.inputs[0]: down, stage.inputs[1]: across}, new
@@ -376,34 +216,14 @@ def _seen(op: Ops, picture: ir.Value, problem: Problem, feed: Feed) -> ir.Value:
     return picture
 
 
-def _open(sizes: Sequence[int | str]) -> bool:
-    """Whether a size is not known."""
-    return not all(isinstance(size, int) for size in sizes)
-
-
-def _sizes_after(
-    stage: Stage, current: Sequence[int | str], fixed: Size | None, number: int
-) -> list[int | str]:
-    """Height and width behind a stage: numbers where they are always the same, else symbols."""
-    if fixed is not None:
-        return list(fixed)
-    sizes = list(current)
-    for transform in stage.transforms:
-        if transform.name == "scale" or _open(sizes):
-            return [f"height_{number}", f"width_{number}"]
-        change = {"pad": 2, "jitter": -1}.get(transform.name, 0)
-        sizes = [size + change * int(transform.numbers[0]) for size in sizes]  # type: ignore[operator]
-    return sizes
-
-
 def _cropped(op: Ops, picture: ir.Value, problem: Problem, feed: Feed) -> ir.Value:
     assert problem.fixed is not None
     crops, (height, width), (rows, columns) = problem.recipe.crops, problem.size, problem.fixed
     down = op.Unsqueeze(feed("crops_down", (crops, rows, height)), op.ints(1))
     across = op.Unsqueeze(feed("crops_across", (crops, width, columns)), op.ints(1))
     noise = feed("noise", (crops, problem.channels, rows, columns))
-    whole = op.Unsqueeze(op.Sub(picture, 127.5), op.ints(1))
-    cut = op.Add(op.Add(op.MatMul(op.MatMul(down, whole), across), 127.5), noise)
+    whole = op.Unsqueeze(op.Sub(picture, FILL), op.ints(1))
+    cut = op.Add(op.Add(op.MatMul(op.MatMul(down, whole), across), FILL), noise)
     return op.Reshape(cut, op.ints(problem.seen, problem.channels, rows, columns))
 
 
@@ -434,9 +254,7 @@ def _as_input(op: Ops, picture: ir.Value, problem: Problem) -> ir.Value:
     return value
 
 
-def _per_channel(
-    numbers: Sequence[float], channels: int
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def _per_channel(numbers: Sequence[float], channels: int) -> Array:
     array = np.array(numbers, np.float64)
     if array.size not in (1, channels):
         raise ShapeError(f"the preprocessing has {array.size} means for an input of {channels} channels")
@@ -462,17 +280,3 @@ def _feed_objective(problem: Problem, feed: Feed) -> None:
             feed(f"vector_{number}", (problem.seen, problem.elements))
     for number in range(len(kept(problem.objective))):
         feed(f"keep_{number}", (problem.seen,))
-
-
-def channels_of(layer: Layer) -> int:
-    """How many channels a layer has, or features where it has no maps.
-
-    Raises:
-        ShapeError: It is not known.
-    """
-    shape = layer.shape
-    if shape is not None:
-        sizes = [shape[layer.channel]] if layer.channel is not None and layer.grid else list(shape[1:])
-        if all(isinstance(size, int) for size in sizes):
-            return int(np.prod([int(size) for size in sizes if isinstance(size, int)]))
-    raise ShapeError(f"layer {layer.name!r}: how many channels it has is not known; give the input a shape")
