@@ -180,5 +180,54 @@ def test_hvass_b_steps_in_shares_of_the_range():
     assert np.abs(pictures[1] / 255 - expected).max() < 1e-4
 
 
+def test_penalties_lower_the_objective_by_their_gradient():
+    model, kernels = smooth_net(height=6, width=7)
+    settings = {
+        "low": 100.0,
+        "high": 150.0,
+        "rate": 300.0,
+        "normalise": "none",
+        "clip": False,
+        "l1": 0.7,
+        "tv": 0.4,
+    }
+    theta, pictures, values, _, _ = path(model, "chollet", 2, settings=settings)
+
+    def value(x):
+        return activation(kernels, x).mean()
+
+    def lowered(x):
+        down, across = np.abs(np.diff(x, axis=1)).mean(), np.abs(np.diff(x, axis=2)).mean()
+        return value(x) - 0.7 / 255 * np.abs(x - 0).mean() - 0.4 / 255 * (down + across)
+
+    for step in range(2):
+        assert values[step] == pytest.approx(value(theta), rel=1e-4)
+        theta = theta + 300.0 * reference.slope(lowered, theta, 1e-4)
+        assert np.abs(pictures[step + 1] - theta).max() < 1e-4 * 255
+
+
+def test_the_rate_is_what_brings_the_rise_asked_for():
+    """Yosinski et al.: rate = min(most, progress / |g|^2)."""
+    model, kernels = smooth_net(height=6, width=7)
+    for progress, most in ((1e-3, 1e9), (1e9, 5e4)):
+        settings = {"low": 100.0, "high": 150.0, "rate": most, "normalise": "none", "progress": progress}
+        theta, pictures, _, _, _ = path(model, "chollet", 1, settings=settings)
+        g = reference.slope(lambda x: activation(kernels, x).mean(), theta, 1e-2)
+        expected = theta + min(most, progress / (g**2).sum()) * g
+        assert np.abs(pictures[1] - expected).max() < 1e-4 * np.abs(expected - theta).max()
+
+
+def test_rmsprop_is_the_gradient_over_the_root_of_its_mean_square():
+    model, kernels = smooth_net(height=6, width=7)
+    settings = {"low": 100.0, "high": 150.0, "normalise": "none", "optimizer": "rmsprop", "epsilon": 1e-9}
+    theta, pictures, _, _, _ = path(model, "chollet", 2, settings=settings)
+    square = np.zeros_like(theta)
+    for step in range(2):
+        g = reference.slope(lambda x: activation(kernels, x).mean(), theta, 1e-2)
+        square = 0.999 * square + 0.001 * g**2
+        theta = theta + g / (np.sqrt(square) + 1e-9)
+        assert np.abs(pictures[step + 1] - theta).max() < 1e-3 * 32
+
+
 def test_every_recipe_is_compared_here():
     assert set(RECIPES) == {"chollet", "hvass", "hvass-b", "yosinski", "lucid", "maco", "deepdream"}

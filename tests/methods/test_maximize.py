@@ -20,6 +20,7 @@ from onnxviz.methods.ascent.transforms import (
     stages,
 )
 from onnxviz.methods.maximize import maximize
+from onnxviz.samples import sample_model
 
 TEXT = """
     (float[{batch},3,{size}] x) => (float[{batch},4] logits) {{
@@ -433,6 +434,7 @@ def test_a_fixed_batch_and_crops():
         ({"layer": "r", "transforms": ("jitter:30",)}, "leaves nothing"),
         ({"layer": "r", "recipe": "lucidd"}, "did you mean 'lucid'"),
         ({"layer": "r", "recipe": "lucid", "blur": 1.0}, "give --image pixels"),
+        ({"layer": "r", "recipe": "lucid", "octaves": 2}, "octaves begin from pixels"),
         ({"layer": "r", "recipe": "hvass", "stepps": 3}, "did you mean 'steps'"),
         ({"objective": "diversity(r)", "copies": 2, "gradient": "numeric"}, "leave --gradient numeric out"),
     ],
@@ -500,6 +502,15 @@ def test_a_model_of_more_channels_than_colours():
     made = maximize(net(text, w), "r", [1], **OPTIONS)
     assert made.images.shape == (1, 8, 9, 7)
     assert made.losses[0, -1] > made.losses[0, 0]
+
+
+def test_a_kit_fox_to_squeezenet():
+    """Tutorial 13's picture of one class: 100 steps from grey."""
+    made = maximize(sample_model(), target="kit fox", recipe="hvass", steps=100, device="cpu")
+    best = made.manifest["top5"][0][0]
+    assert (best["index"], best["label"]) == (278, "kit fox")
+    assert best["probability"] > 0.99
+    assert made.losses[0, -1] > 100 * made.losses[0, 0] > 0
 
 
 def test_no_input_that_takes_pictures():

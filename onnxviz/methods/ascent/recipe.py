@@ -92,6 +92,8 @@ class Recipe:
             raise SelectorError(f"decay is a share below 1, not {self.decay}")
         if self.octave_scale <= 1:
             raise SelectorError(f"octave_scale is above 1, not {self.octave_scale}")
+        if self.image != "pixels" and self.octaves > 1:
+            raise SelectorError(f"octaves begin from pixels, not from {self.image}; give --image pixels")
         if self.image != "pixels" and self._keeps_pixels:
             raise SelectorError(
                 f"{', '.join(self._keeps_pixels)} change pixels after a step, and this recipe optimises "
