@@ -11,13 +11,14 @@ taken in a process of its own. Run it with nothing else running. Without Ray its
 import argparse
 import json
 import os
+import platform
 import resource
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ import numpy as np
 
 LAYERS = ("fire2_concat", "fire5_concat", "conv10")
 BATCH = 16
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks-top.md"
 
 
 def make_pictures(folder: Path, count: int) -> None:
@@ -147,36 +149,58 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=5000)
     parser.add_argument("--model", default=str(sample_model()))
     parser.add_argument("--layer", action="append")
+    parser.add_argument("--write", action="store_true", help="write docs/benchmarks-top.md")
     parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.measure:
         name, *arguments = given.measure
         print(json.dumps({**MEASURES[name](*arguments), "peak": peak()}))
         return
-    layers = given.layer or LAYERS
+    lines = []
+    for line in figures(given.model, given.layer or LAYERS, given.pictures):
+        print(line, flush=True)
+        lines.append(line)
+    if given.write:
+        PAGE.write_text(page(lines), encoding="utf-8")
+
+
+def figures(model: str, layers: Sequence[str], count: int) -> Iterator[str]:
+    """Take every figure, and tell each in a line."""
     with tempfile.TemporaryDirectory() as place:
         scratch = Path(place)
         many, few = scratch / "many", scratch / "few"
-        make_pictures(many, given.pictures)
-        make_pictures(few, max(1, given.pictures // 5))
-        print(f"{given.pictures} pictures, {os.cpu_count()} CPUs")
+        make_pictures(many, count)
+        make_pictures(few, max(1, count // 5))
+        yield f"{count} pictures, {os.cpu_count()} CPUs"
         for layer in layers:
             # In turns, so that what else the machine does falls on both.
-            turns = [measure(name, given.model, str(many), layer) for name in ("bare", "ours") * 2]
+            turns = [measure(name, model, str(many), layer) for name in ("bare", "ours") * 2]
             loop, top = (max(each["rate"] for each in turns[first::2]) for first in (0, 1))
-            print(f"{layer}: {top:.0f} pictures/s, the bare loop {loop:.0f}: {top / loop:.2f} of it")
-        small, large = (measure("ours", given.model, str(folder), layers[-1]) for folder in (few, many))
-        print(
-            f"peak memory: {small['peak']} MB for {max(1, given.pictures // 5)} pictures, "
-            f"{large['peak']} MB for {given.pictures}"
+            yield f"{layer}: {top:.0f} pictures/s, the bare loop {loop:.0f}: {top / loop:.2f} of it"
+        small, large = (measure("ours", model, str(folder), layers[-1]) for folder in (few, many))
+        yield (
+            f"peak memory: {small['peak']} MB for {max(1, count // 5)} pictures, "
+            f"{large['peak']} MB for {count}"
         )
-        kept, same = killed_and_resumed(given.model, str(many), layers[-1], scratch)
-        print(f"killed, and resumed after {kept} pictures: {'the same answer' if same else 'ANOTHER ANSWER'}")
+        kept, same = killed_and_resumed(model, str(many), layers[-1], scratch)
+        yield f"killed, and resumed after {kept} pictures: {'the same answer' if same else 'ANOTHER ANSWER'}"
         if find_spec("ray") is None:
-            print("Ray is not installed: not compared")
+            yield "Ray is not installed: not compared"
         else:
-            answer = measure("ray", given.model, str(many), layers[-1])["answer"]
-            print(f"Ray: {'the same answer' if answer == large['answer'] else 'ANOTHER ANSWER'}")
+            answer = measure("ray", model, str(many), layers[-1])["answer"]
+            yield f"Ray: {'the same answer' if answer == large['answer'] else 'ANOTHER ANSWER'}"
+
+
+def page(lines: Sequence[str]) -> str:
+    """The page that holds the figures."""
+    return f"""# Measured: top
+
+Printed by `scripts/benchmark_top.py`, Python {platform.python_version()} ({platform.machine()}), CPU. All
+channels of a layer of SqueezeNet 1.1 and their statistics, against the loop that anyone would write: Pillow, the same
+preprocessing, the whole model, batches of {BATCH}. Answers are compared to the last bit.
+
+{chr(10).join(f"- {line}" for line in lines)}
+"""
 
 
 if __name__ == "__main__":
