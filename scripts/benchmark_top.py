@@ -196,8 +196,8 @@ def page(lines: Sequence[str]) -> str:
     return f"""# Measured: top
 
 Printed by `scripts/benchmark_top.py`, Python {platform.python_version()} ({platform.machine()}), CPU. All
-channels of a layer of SqueezeNet 1.1 and their statistics, against the loop that anyone would write: Pillow, the same
-preprocessing, the whole model, batches of {BATCH}. Answers are compared to the last bit.
+channels of a layer of SqueezeNet 1.1 and their statistics, against the loop that anyone would write: Pillow,
+the same preprocessing, the whole model, batches of {BATCH}. Answers are compared to the last bit.
 
 {chr(10).join(f"- {line}" for line in lines)}
 """

@@ -5,7 +5,8 @@
     python scripts/classics.py --out FOLDER  elsewhere
 
 It needs scikit-image (`pip install ".[superpixels]"`): the astronaut (NASA, public domain)
-for the open and the closed eye, and seven others whose crops are the set of the Zeiler-Fergus figure.
+for the open and the closed eye, and ten others (CC0 or public domain) whose squares are the set of the
+Zeiler-Fergus figure.
 """
 
 import argparse
@@ -23,7 +24,11 @@ from onnxviz.cli import main as onnxviz
 ROOT = Path(__file__).resolve().parent.parent
 SQUEEZENET, MNIST = ROOT / "models" / "squeezenet1.1.onnx", ROOT / "models" / "mnist.onnx"
 WIDTH = 900
-PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "camera", "coins", "horse", "motorcycle_left")
+PHOTOGRAPHS = (
+    *("astronaut", "brick", "camera", "chelsea", "coffee", "grass", "gravel", "hubble_deep_field"),
+    *("retina", "rocket", "text"),
+)
+SQUARE = 100
 EYES = ((203, 101), (247, 104))  # of the astronaut, in her photograph
 FACE = (150, 40, 300, 190)
 
@@ -94,7 +99,9 @@ def digits() -> Image.Image:
         command("maximize", MNIST, *classes, "--recipe", "lucid", "--transforms", "jitter:2", "--columns", 5)[
             0
         ],
-        command("maximize", MNIST, "--layer", "conv2", "--recipe", "hvass-b", "--columns", 8)[0],
+        command(
+            "maximize", MNIST, "--layer", "conv2", "--channels", "all", "--recipe", "hvass-b", "--columns", 8
+        )[0],
     ]
     return together(drawn, 1, WIDTH)
 
@@ -119,11 +126,18 @@ def eyes() -> Image.Image:
 
 
 def zeiler_fergus() -> Image.Image:
-    """The strongest patches of some channels with their projections, over crops of photographs."""
+    """The strongest patches of some channels with their projections, over squares of photographs."""
     with tempfile.TemporaryDirectory() as folder:
-        crops(Path(folder))
+        print(f"zeiler-fergus: {squares(Path(folder))} squares of {len(PHOTOGRAPHS)} photographs")
         return command(
-            "top", SQUEEZENET, folder, "--layer", "fire4_concat", "--channels", "strongest:9", sheet="top.png"
+            "top",
+            SQUEEZENET,
+            folder,
+            "--layer",
+            "fire4_concat",
+            "--channels",
+            "strongest:9",
+            sheet="*-fire4_concat.png",
         )[0]
 
 
@@ -148,16 +162,17 @@ def with_closed_eyes(face: Image.Image) -> Image.Image:
     return painted
 
 
-def crops(folder: Path) -> None:
-    """Write a set of 600 pictures: squares out of photographs, at random places and scales."""
-    rng = np.random.default_rng(0)
-    pictures = [photograph(name) for name in PHOTOGRAPHS]
-    for number in range(600):
-        picture = pictures[number % len(pictures)]
-        side = int(rng.integers(96, min(picture.size) + 1))
-        left, top = (int(rng.integers(0, length - side + 1)) for length in picture.size)
-        square = picture.crop((left, top, left + side, top + side)).resize((160, 160))
-        square.save(folder / f"{number:03d}-{PHOTOGRAPHS[number % len(pictures)]}.png")
+def squares(folder: Path) -> int:
+    """Write a set of pictures: photographs cut into squares side by side; tells how many."""
+    count = 0
+    for name in PHOTOGRAPHS:
+        picture = photograph(name)
+        for top in range(0, picture.height - SQUARE + 1, SQUARE):
+            for left in range(0, picture.width - SQUARE + 1, SQUARE):
+                square = picture.crop((left, top, left + SQUARE, top + SQUARE))
+                square.save(folder / f"{name}-{top:04d}-{left:04d}.png")
+                count += 1
+    return count
 
 
 def together(drawn: Sequence[Image.Image], columns: int, width: int) -> Image.Image:
