@@ -504,6 +504,21 @@ def test_a_model_of_more_channels_than_colours():
     assert made.losses[0, -1] > made.losses[0, 0]
 
 
+def test_another_input_is_the_same_for_all_pictures():
+    text = """
+        (float[N,3,8,9] x, float[N,1,1,1] strength) => (float[N,5,8,9] y) {
+            c = Conv <pads = [1,1,1,1]> (x, w1, b1)
+            r = Relu (c)
+            y = Mul (r, strength)
+        }
+    """
+    model = net(text, {name: array for name, array in weights().items() if name != "w2"})
+    given = {"strength": np.full((1, 1, 1, 1), 3, np.float32)}
+    made = maximize(model, "y", "0-3", **OPTIONS, inputs=given, batch=3)
+    plain = maximize(small_net(), "r", "0-3", **OPTIONS)
+    assert made.losses == pytest.approx(3 * plain.losses, rel=1e-3)
+
+
 def test_a_kit_fox_to_squeezenet():
     """Tutorial 13's picture of one class: 100 steps from grey."""
     made = maximize(sample_model(), target="kit fox", recipe="hvass", steps=100, device="cpu")

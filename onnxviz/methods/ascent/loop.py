@@ -107,6 +107,8 @@ class Ascent:
         self.around = around
         self._middle = np.asarray(middle, np.float32).reshape(1, -1, 1, 1)
         self._others, self._device = dict(others), device
+        rows = problem.batch if sampler is None else queries
+        self._seen_with = self._for_rows(rows * max(1, problem.recipe.crops))
         self.forward: Forward = forward(problem if sampler is None else replace(problem, batch=queries))
         self._sessions: dict[str, Session] = {}
 
@@ -174,7 +176,7 @@ class Ascent:
         session = self._session("watch", lambda: watch_graph(self.problem))
         name = next(value.name for value in session.inputs if value.name.endswith(f"/{PICTURE}"))
         needed = {value.name for value in session.inputs}
-        others = {key: array for key, array in self._others.items() if key in needed}
+        others = {key: array for key, array in self._for_rows(len(pictures)).items() if key in needed}
         return session.run({name: pictures.astype(np.float32), **others})
 
     @property
@@ -289,7 +291,18 @@ class Ascent:
         prefix = made[THETA].removesuffix(THETA)
         known = {value.name for value in session.inputs}
         named = {f"{prefix}{name}": array for name, array in given.items()}
-        return {name: array for name, array in {**named, **self._others}.items() if name in known}
+        return {name: array for name, array in {**named, **self._seen_with}.items() if name in known}
+
+    def _for_rows(self, rows: int) -> dict[str, Array]:
+        """The network's other inputs, one row for each picture where they share the pictures' batch axis."""
+        first = {value.name: value.shape[0] for value in self.problem.model.inputs if value.shape}
+        batch = first.get(self.problem.where.name)
+        return {
+            name: np.repeat(array, rows, axis=0)
+            if isinstance(batch, str) and first.get(name) == batch and array.shape[:1] == (1,)
+            else array
+            for name, array in self._others.items()
+        }
 
 
 def _crops(problem: Problem, rng: np.random.Generator, step: int) -> dict[str, Array]:
