@@ -44,12 +44,27 @@ def progress(quiet: bool) -> Iterator[None]:
 @contextmanager
 def _bar(description: str, total: int | None) -> Iterator[Callable[[], object]]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Speed(TextColumn):
+        """How many of them are dealt with in a second."""
+
+        def render(self, task: Task) -> Text:
+            return Text("" if task.speed is None else f"{task.speed:.3g}/s")
 
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        Speed(""),
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
