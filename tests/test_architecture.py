@@ -15,7 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # From the bottom: a room may import those on lower floors, and itself.
 FLOORS = [
     {"errors"},
-    {"files", "samples"},
+    {"extras", "files", "samples"},
     {"graph"},
     {"autodiff", "runtime", "vision", "quality"},
     {"views"},

@@ -127,8 +127,14 @@ def shell_lines(page: str) -> Iterator[str]:
 
 
 def placeholders_filled(command: str) -> list[str]:
-    """A command of the README as it can be run: MODEL, IMAGE... and OUT.onnx stand for files."""
-    stand = {"MODEL": "model.onnx", "IMAGE...": "cat.png", "IMAGE": "cat.png", "OUT.onnx": "out.onnx"}
+    """A command of the README as it can be run: MODEL, IMAGE..., FOLDER and OUT.onnx stand for files."""
+    stand = {
+        "MODEL": "model.onnx",
+        "IMAGE...": "cat.png",
+        "IMAGE": "cat.png",
+        "OUT.onnx": "out.onnx",
+        "FOLDER": ".",
+    }
     return [stand.get(word, word) for word in shlex.split(command)][1:]
 
 

@@ -7,7 +7,7 @@ from methods.nets import net, noise
 
 from onnxviz import explain
 from onnxviz.errors import DependencyError, SelectorError
-from onnxviz.methods.attribution import segments
+from onnxviz.extras import required
 from onnxviz.methods.attribution.rise import random_masks
 from onnxviz.methods.explain import explain_each
 from onnxviz.methods.query import ask
@@ -348,7 +348,7 @@ def test_an_extra_that_is_not_installed_is_named(monkeypatch):
     with pytest.raises(
         DependencyError, match=r'skimage is not installed; pip install "onnxviz\[superpixels\]"'
     ):
-        segments.required("skimage.segmentation")
+        required("skimage.segmentation", "superpixels")
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxviz.errors import SelectorError
+from onnxviz.extras import required
 from onnxviz.graph.layers import Layer
 from onnxviz.methods.attribution.masking import Array, all_values, by_picture
 from onnxviz.methods.attribution.method import Maps, Method
 from onnxviz.methods.attribution.question import Question
-from onnxviz.methods.attribution.segments import masks_of, required, segmented
+from onnxviz.methods.attribution.segments import masks_of, segmented
 from onnxviz.runtime.progress import track
 
 
@@ -44,7 +45,7 @@ def lime(
     """
     if samples < 2 or width <= 0 or alpha < 0:
         raise SelectorError(f"lime: samples {samples} must be 2 or more, width {width:g} above 0")
-    linear = required("sklearn.linear_model")
+    linear = required("sklearn.linear_model", "superpixels")
     maps: dict[int, Array] = {}
     for picture, numbers in track(by_picture(question).items(), "lime"):
         cut = segmented(question, picture, segmentation, pieces)

@@ -1,12 +1,12 @@
 """Pictures in pieces, and the coalitions of pieces that LIME and the Shapley methods ask about."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxviz.errors import DependencyError, SelectorError
+from onnxviz.errors import SelectorError
+from onnxviz.extras import required
 from onnxviz.methods.attribution.masking import Array
 from onnxviz.methods.attribution.question import AT_ONCE, Question
 from onnxviz.runtime.batching import batches
@@ -40,7 +40,7 @@ def segmented(question: Question, picture: int, kind: str, pieces: int) -> npt.N
         return np.asarray(down[:, None] * columns + across, np.intp)
     given = question.query.pictures
     pixels = seen(given.pixels[picture], given.boxes[picture], (height, width))
-    segmentation = required("skimage.segmentation")
+    segmentation = required("skimage.segmentation", "superpixels")
     if kind == "slic":
         found = segmentation.slic(pixels, n_segments=pieces, compactness=10, start_label=0)
     else:
@@ -53,19 +53,3 @@ def masks_of(coalitions: Array, pieces: npt.NDArray[np.intp]) -> Iterator[Array]
     """Blocks of masks [k, H, W] that keep the pieces of each coalition [K, M]."""
     for start, stop in batches(len(coalitions), AT_ONCE):
         yield coalitions[start:stop].astype(np.float32)[:, pieces]
-
-
-def required(module: str) -> Any:
-    """A module of the packages that come with the extra `superpixels`.
-
-    Raises:
-        DependencyError: It is not installed.
-    """
-    from importlib import import_module
-
-    try:
-        return import_module(module)
-    except ImportError:
-        raise DependencyError(
-            f'{module.partition(".")[0]} is not installed; pip install "onnxviz[superpixels]"'
-        ) from None

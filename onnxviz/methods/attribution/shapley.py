@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxviz.errors import SelectorError
+from onnxviz.extras import required
 from onnxviz.graph.layers import Layer
 from onnxviz.methods.attribution.masking import Array, all_values, by_picture
 from onnxviz.methods.attribution.method import Maps, Method, completeness
 from onnxviz.methods.attribution.question import Question
-from onnxviz.methods.attribution.segments import masks_of, required, segmented
+from onnxviz.methods.attribution.segments import masks_of, segmented
 from onnxviz.runtime.progress import track
 
 
@@ -140,7 +141,7 @@ def _regressed(z: Array, weights: Array, values: Array) -> npt.NDArray[np.float6
     if count == 1:
         return np.asarray(equal)
     plane = helmert(count)
-    fit = required("sklearn.linear_model").LinearRegression(fit_intercept=False)
+    fit = required("sklearn.linear_model", "superpixels").LinearRegression(fit_intercept=False)
     fit.fit(z @ plane.T, rest - none - z @ equal.T, sample_weight=weights)
     return np.asarray(equal + np.reshape(fit.coef_, (len(difference), -1)) @ plane)
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from onnxviz.errors import DependencyError, DeviceError
+from onnxviz.errors import DeviceError
+from onnxviz.extras import required
 from onnxviz.methods.top.engines import reduce_one
 from onnxviz.methods.top.job import Job
 from onnxviz.methods.top.summary import Summary, pack, unpack
@@ -71,13 +72,8 @@ def on_ray(
 @contextmanager
 def _connected(address: str | None) -> Iterator[Any]:
     """Ray, connected; a cluster that was started or joined for this is left again."""
-    try:
-        import ray
-        import ray.data
-    except ImportError:
-        raise DependencyError(
-            'the engine "ray" needs Ray, which is not installed: pip install "onnxviz[ray]"'
-        ) from None
+    ray = required("ray", "ray")
+    required("ray.data", "ray")
     mine = not ray.is_initialized()
     if mine:
         # It would say what it is doing, on the terminal that has our progress.
