@@ -2,7 +2,6 @@
 
 import io
 import os
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,6 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from onnxviz.errors import ImageError
 from onnxviz.vision.archives import Member
+from onnxviz.vision.quiet import quiet_pillow
 
 Picture: TypeAlias = str | os.PathLike[str] | Member | Image.Image | NDArray[Any]
 Images: TypeAlias = Picture | Iterable[Picture]
@@ -64,9 +64,7 @@ def read_picture(picture: Picture, name: str) -> NDArray[np.uint8]:
     if not isinstance(picture, (str, os.PathLike, Member, Image.Image)):
         raise ImageError(f"{name}: {_kind(picture)} is no picture; give a file, a PIL image or an array")
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of odd metadata and of sizes that it goes on to read.
-            warnings.simplefilter("ignore")
+        with quiet_pillow():
             if isinstance(picture, Image.Image):
                 return _rgb(picture)
             with Image.open(io.BytesIO(picture.read()) if isinstance(picture, Member) else picture) as opened:
