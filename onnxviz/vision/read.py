@@ -24,7 +24,7 @@ _HEADER_ONLY = frozenset({"BUFR", "GRIB", "HDF5", "MPEG"})
 def list_pictures(images: Images) -> list[Picture]:
     """Every single picture in `images`, unread: a folder as its sorted picture files, a list as its items.
 
-    A uint8 array of rank 4 is a list of pictures.
+    A uint8 array of rank 4 is a list of pictures, and so is a float array of rank 4, also within a list.
 
     Raises:
         ImageError: There is no picture, the folder cannot be read, or `images` is of another type.
@@ -34,10 +34,10 @@ def list_pictures(images: Images) -> list[Picture]:
     if isinstance(images, Image.Image | Member):
         return [images]
     if isinstance(images, np.ndarray) and not (images.dtype == np.uint8 and images.ndim == 4):
-        return [images]
+        return _rows(images)
     if not isinstance(images, Iterable):
         raise ImageError(f"{_kind(images)} is no picture; give a file, a folder, a PIL image or an array")
-    listed = list(images)
+    listed = [row for picture in images for row in _rows(picture)]
     if not listed:
         raise ImageError("no pictures are given; give a file or a folder")
     return listed
@@ -86,6 +86,13 @@ def suffixes() -> frozenset[str]:
         for extension, kind in Image.registered_extensions().items()
         if kind in Image.OPEN and kind not in _HEADER_ONLY
     )
+
+
+def _rows(picture: Picture) -> list[Picture]:
+    """The pictures of a float array that is a batch of several; any other picture alone."""
+    if not isinstance(picture, np.ndarray) or picture.dtype.kind != "f" or picture.ndim != 4:
+        return [picture]
+    return list(picture) if len(picture) > 1 else [picture]
 
 
 def _files_in(folder: Path) -> list[Path]:
