@@ -298,16 +298,24 @@ def _ordered(image: Image.Image, preprocess: Preprocess) -> NDArray[np.uint8]:
 
 
 def _numbers(pixels: NDArray[np.uint8], preprocess: Preprocess, dtype: str) -> NDArray[Any]:
-    """(pixel * scale - mean) / std, reckoned in float64; integers are rounded and kept in their range."""
+    """(pixel * scale - mean) / std, reckoned in float64; integers are rounded and kept in their range.
+
+    A pixel has 256 levels: each is reckoned once, and looked up for every pixel [H, W, C].
+    """
+    levels, channels = np.arange(256, dtype=np.uint8)[:, None], pixels.shape[2]
     mean, std = np.array(preprocess.mean, np.float64), np.array(preprocess.std, np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
-        values = (pixels * np.float64(preprocess.scale) - mean) / std
+        values = (levels * np.float64(preprocess.scale) - mean) / std
         if dtype in _INTEGERS:
             values = _clipped(values, np.iinfo(dtype))
-        array = values.astype(dtype)
-    if not np.isfinite(values).all() or not np.isfinite(array).all():
+        numbers = values.astype(dtype)
+    if not np.isfinite(values).all() or not np.isfinite(numbers).all():
         raise PreprocessError(f"{preprocess.source}: scale, mean and std make numbers beyond {dtype}")
-    return array
+    planes = np.empty((channels, *pixels.shape[:2]), dtype)
+    for channel, column in enumerate(np.broadcast_to(numbers, (256, channels)).T):
+        # No level is out of range; "clip" lets take write where it is told to without a copy.
+        column.take(pixels[..., channel], out=planes[channel], mode="clip")
+    return planes.transpose(1, 2, 0)
 
 
 def _clipped(values: NDArray[np.float64], kind: "np.iinfo[Any]") -> NDArray[np.float64]:
