@@ -3,6 +3,7 @@ import itertools
 import tarfile
 import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -151,14 +152,30 @@ def test_few_are_in_memory_however_many_there_are(monkeypatch, ahead, bytes_ahea
     assert beyond[150] == most - 1
 
 
-def test_closed_early_it_begins_no_other_and_leaves_no_thread(calls):
-    read, _ = calls
+def test_closed_early_it_begins_no_other_and_leaves_no_thread(calls, monkeypatch):
+    read, hooks = calls
+    fourth_began, others_are_cancelled = threading.Event(), threading.Event()
     threads, filters = threading.active_count(), list(warnings.filters)
-    running = stream([pixels(0)] * 1000, an_input(), RAW, 2, workers=3)
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, wait=True, *, cancel_futures=False):
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            others_are_cancelled.set()
+            super().shutdown(wait)
+
+    def hold(name):
+        if name == "picture-3":
+            fourth_began.set()
+            others_are_cancelled.wait(10)
+
+    hooks.append(hold)
+    monkeypatch.setattr(module, "ThreadPoolExecutor", Pool)
+    running = stream([pixels(0)] * 1000, an_input(), RAW, 2, workers=1)
     assert next(running).numbers == (0, 1)
+    assert fourth_began.wait(10)
     running.close()
+    assert read == ["picture-0", "picture-1", "picture-2", "picture-3"]
     assert threading.active_count() == threads
-    assert len(read) <= module.AHEAD + 2
     assert list(warnings.filters) == filters
 
 
