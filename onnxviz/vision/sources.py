@@ -3,7 +3,7 @@
 import glob
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from onnxviz.errors import ImageError
@@ -103,7 +103,7 @@ def _in_folder(folder: Path) -> list[Picture]:
     return found
 
 
-def _below(folder: Path) -> Iterator[str]:
+def _below(folder: Path) -> Iterable[str]:
     """The pictures in a folder and below it, as text, which takes a third of a Path's memory."""
     known = suffixes()
 
