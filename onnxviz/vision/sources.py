@@ -44,7 +44,7 @@ def _matches(text: str) -> list[str]:
         return [text]
     found = _matching(text)
     if not found:
-        raise ImageError(f"{text}: no picture, folder or archive matches this pattern")
+        raise ImageError(f"{text}: no file matches this pattern that can be a picture or an archive")
     return found
 
 
