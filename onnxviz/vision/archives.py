@@ -1,7 +1,7 @@
 """Pictures in tar archives (WebDataset's shards), read where they lie and never unpacked."""
 
 import tarfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -11,7 +11,7 @@ MOST_BYTES = 2**28
 """What one member may hold: a header is quickly written that says more than a machine's memory."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Member:
     """A picture in an archive: where its bytes begin in that file, and how many there are."""
 
@@ -46,15 +46,18 @@ def members(archive: Path, suffixes: Collection[str]) -> list[Member]:
         suffixes: What the names of pictures end with, lower case.
 
     Raises:
-        ImageError: It cannot be read, is no tar archive or compressed, or holds no picture.
+        ImageError: It cannot be read, is no tar archive, damaged or compressed, or holds no picture.
     """
     try:
         with tarfile.open(archive, "r:") as opened:
             found = [
-                Member(archive, entry.name, entry.offset_data, entry.size)
-                for entry in opened
+                Member(archive, entry.name.replace("\\", "/"), entry.offset_data, entry.size)
+                for entry in _entries(opened)
                 if entry.isreg() and _is_picture(entry.name, suffixes) and not entry.issparse()
             ]
+            end = opened.offset
+        if not _ends(archive, end):
+            raise ImageError(f"{archive}: damaged: byte {end} begins no header; fetch or pack it again")
     except tarfile.ReadError as err:
         hint = "; unpack or decompress it first" if _is_compressed(archive) else ""
         raise ImageError(f"{archive}: not a tar archive that can be read ({err}){hint}") from None
@@ -70,8 +73,22 @@ def members(archive: Path, suffixes: Collection[str]) -> list[Member]:
     return found
 
 
+def _entries(opened: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    while (entry := opened.next()) is not None:
+        # It keeps all that it has read, for a search by name: 400 MB for a million members.
+        opened.members.clear()  # type: ignore[attr-defined]
+        yield entry
+
+
+def _ends(archive: Path, offset: int) -> bool:
+    """Whether an archive ends there: tarfile takes a header that is damaged or cut short for the end, too."""
+    with archive.open("rb") as file:
+        file.seek(offset)
+        return not any(file.read(tarfile.BLOCKSIZE))
+
+
 def _is_picture(name: str, suffixes: Collection[str]) -> bool:
-    path = PurePosixPath(name)
+    path = PurePosixPath(name.replace("\\", "/"))
     return not path.name.startswith(".") and path.suffix.lower() in suffixes
 
 

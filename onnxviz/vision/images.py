@@ -1,6 +1,6 @@
 """Which input of a model takes a picture, and pictures made to fit it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -12,7 +12,7 @@ from PIL import Image, ImageColor
 from onnxviz.errors import ImageError, PreprocessError, SelectorError, ShapeError, did_you_mean
 from onnxviz.graph.model import ValueInfo, format_shape
 from onnxviz.vision.preprocess import Preprocess, Resize
-from onnxviz.vision.read import Images, list_pictures, name_of_picture, read_picture
+from onnxviz.vision.read import Images, Picture, list_pictures, name_of_picture, read_picture
 
 Box: TypeAlias = tuple[float, float, float, float]
 
@@ -60,7 +60,9 @@ class Pictures:
     boxes: tuple[Box, ...]
 
 
-class _Ready(NamedTuple):
+class Prepared(NamedTuple):
+    """One picture as the model takes it, `array` [*input], and as it was; see `Pictures`."""
+
     array: NDArray[Any]
     name: str
     pixels: NDArray[np.uint8]
@@ -109,33 +111,52 @@ def prepare(
             an array does not fit.
         PreprocessError: The size or colour asked for is not what the input takes.
     """
-    ready: list[_Ready] = []
+    ready: list[Prepared] = []
     for number, picture in enumerate(list_pictures(images)):
-        name = name_of_picture(picture, len(ready))
         try:
-            if isinstance(picture, np.ndarray) and picture.dtype.kind == "f":
-                ready += _take_floats(picture, name, len(ready), where, preprocess)
-            else:
-                ready.append(_take_picture(read_picture(picture, name), name, where, preprocess))
+            name = name_of_picture(picture, len(ready))
+            ready.append(prepare_one(picture, name, where, preprocess))
         except ImageError as err:
             if skip is None:
                 raise
             skip(number, err)
     if not ready:
         raise ImageError("not one of the pictures can be read")
-    first = ready[0]
-    for other in ready:
-        if other.array.shape != first.array.shape:
-            raise ImageError(
-                f"{first.name} becomes {list(first.array.shape)} but {other.name} {list(other.array.shape)}, "
-                f"and input {where.name!r} leaves its size open; give a size in the preprocessing"
-            )
+    check_alike([(each.name, each.array) for each in ready], where)
     return Pictures(
         np.ascontiguousarray(np.stack([each.array for each in ready])),
         tuple(each.name for each in ready),
         tuple(each.pixels for each in ready),
         tuple(each.box for each in ready),
     )
+
+
+def prepare_one(picture: Picture, name: str, where: PictureInput, preprocess: Preprocess) -> Prepared:
+    """Read one picture of those that `list_pictures` lists and make it the model's input, as `prepare` does.
+
+    Raises:
+        ImageError: It cannot be read, cannot fill the input's channels, or is an array that does not fit;
+            `name` is what the error calls it.
+        PreprocessError: The size or colour asked for is not what the input takes.
+    """
+    if isinstance(picture, np.ndarray) and picture.dtype.kind == "f":
+        return _take_floats(picture, name, where, preprocess)
+    return _take_picture(read_picture(picture, name), name, where, preprocess)
+
+
+def check_alike(named: Sequence[tuple[str, NDArray[Any]]], where: PictureInput) -> None:
+    """Refuse pictures, each with its name, that became arrays of different shapes: one run cannot take them.
+
+    Raises:
+        ImageError: They did.
+    """
+    first, expected = named[0]
+    for name, array in named:
+        if array.shape != expected.shape:
+            raise ImageError(
+                f"{first} becomes {list(expected.shape)} but {name} {list(array.shape)}, "
+                f"and input {where.name!r} leaves its size open; give a size in the preprocessing"
+            )
 
 
 def seen(pixels: NDArray[np.uint8], box: Box, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -204,13 +225,13 @@ def _unlike_channels(dim: int | None) -> int:
 
 def _take_picture(
     pixels: NDArray[np.uint8], name: str, where: PictureInput, preprocess: Preprocess
-) -> _Ready:
+) -> Prepared:
     _check_channels(where, preprocess)
     height, width = pixels.shape[:2]
     size = _size(where, preprocess) or (height, width)
     image, box = _resize(Image.fromarray(pixels), size, preprocess.resize, _FILTERS[preprocess.filter])
     array = _numbers(_ordered(image, preprocess), preprocess, where.dtype)
-    return _Ready(array if where.layout == "NHWC" else array.transpose(2, 0, 1), name, pixels, box)
+    return Prepared(array if where.layout == "NHWC" else array.transpose(2, 0, 1), name, pixels, box)
 
 
 def _check_channels(where: PictureInput, preprocess: Preprocess) -> None:
@@ -277,16 +298,24 @@ def _ordered(image: Image.Image, preprocess: Preprocess) -> NDArray[np.uint8]:
 
 
 def _numbers(pixels: NDArray[np.uint8], preprocess: Preprocess, dtype: str) -> NDArray[Any]:
-    """(pixel * scale - mean) / std, reckoned in float64; integers are rounded and kept in their range."""
+    """(pixel * scale - mean) / std, reckoned in float64; integers are rounded and kept in their range.
+
+    A pixel has 256 levels: each is reckoned once, and looked up for every pixel [H, W, C].
+    """
+    levels, channels = np.arange(256, dtype=np.uint8)[:, None], pixels.shape[2]
     mean, std = np.array(preprocess.mean, np.float64), np.array(preprocess.std, np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
-        values = (pixels * np.float64(preprocess.scale) - mean) / std
+        values = (levels * np.float64(preprocess.scale) - mean) / std
         if dtype in _INTEGERS:
             values = _clipped(values, np.iinfo(dtype))
-        array = values.astype(dtype)
-    if not np.isfinite(values).all() or not np.isfinite(array).all():
+        numbers = values.astype(dtype)
+    if not np.isfinite(values).all() or not np.isfinite(numbers).all():
         raise PreprocessError(f"{preprocess.source}: scale, mean and std make numbers beyond {dtype}")
-    return array
+    planes = np.empty((channels, *pixels.shape[:2]), dtype)
+    for channel, column in enumerate(np.broadcast_to(numbers, (256, channels)).T):
+        # No level is out of range; "clip" lets take write where it is told to without a copy.
+        column.take(pixels[..., channel], out=planes[channel], mode="clip")
+    return planes.transpose(1, 2, 0)
 
 
 def _clipped(values: NDArray[np.float64], kind: "np.iinfo[Any]") -> NDArray[np.float64]:
@@ -295,33 +324,30 @@ def _clipped(values: NDArray[np.float64], kind: "np.iinfo[Any]") -> NDArray[np.f
     return np.clip(np.rint(values), float(kind.min), highest)
 
 
-def _take_floats(
-    array: NDArray[Any], name: str, index: int, where: PictureInput, preprocess: Preprocess
-) -> Iterator[_Ready]:
-    """The pictures of a float array that is the model's input already, with or without the batch axis."""
+def _take_floats(array: NDArray[Any], name: str, where: PictureInput, preprocess: Preprocess) -> Prepared:
+    """A float array that is the model's input already, with or without the batch axis."""
     if where.dtype not in _FLOATS:
         raise ImageError(
             f"{name}: a {array.dtype} array cannot be input {where.name!r}, which takes {where.dtype}; "
             "give pictures as uint8 [H,W,3]"
         )
-    batch = array if array.ndim == 4 else array[None]
+    values = array[0] if array.ndim == 4 and len(array) == 1 else array
     expected = where.shape[1:]
-    fits = batch.ndim == 4 and all(
-        want in (None, have) for want, have in zip(expected, batch.shape[1:], strict=True)
+    fits = values.ndim == 3 and all(
+        want in (None, have) for want, have in zip(expected, values.shape, strict=True)
     )
-    if not fits or batch.size == 0:
+    if not fits or values.size == 0:
         raise ImageError(
             f"{name}: the array is {array.dtype}{format_shape(array.shape)} but input {where.name!r} takes "
             f"{where.dtype}{format_shape(where.shape)}"
         )
     with np.errstate(over="ignore"):
-        batch = batch.astype(where.dtype)
-    if not np.isfinite(batch).all():
+        values = values.astype(where.dtype)
+    if not np.isfinite(values).all():
         raise ImageError(f"{name}: the array holds NaN, infinity, or numbers beyond {where.dtype}")
-    for offset, values in enumerate(batch):
-        shown = _shown(values if where.layout == "NHWC" else values.transpose(1, 2, 0), preprocess)
-        height, width = shown.shape[:2]
-        yield _Ready(values, f"picture-{index + offset}", shown, (0.0, 0.0, float(width), float(height)))
+    shown = _shown(values if where.layout == "NHWC" else values.transpose(1, 2, 0), preprocess)
+    height, width = shown.shape[:2]
+    return Prepared(values, name, shown, (0.0, 0.0, float(width), float(height)))
 
 
 def _shown(values: NDArray[Any], preprocess: Preprocess) -> NDArray[np.uint8]:

@@ -2,7 +2,6 @@
 
 import io
 import os
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,6 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from onnxviz.errors import ImageError
 from onnxviz.vision.archives import Member
+from onnxviz.vision.quiet import quiet_pillow
 
 Picture: TypeAlias = str | os.PathLike[str] | Member | Image.Image | NDArray[Any]
 Images: TypeAlias = Picture | Iterable[Picture]
@@ -24,7 +24,7 @@ _HEADER_ONLY = frozenset({"BUFR", "GRIB", "HDF5", "MPEG"})
 def list_pictures(images: Images) -> list[Picture]:
     """Every single picture in `images`, unread: a folder as its sorted picture files, a list as its items.
 
-    A uint8 array of rank 4 is a list of pictures.
+    A uint8 array of rank 4 is a list of pictures, and so is a float array of rank 4, also within a list.
 
     Raises:
         ImageError: There is no picture, the folder cannot be read, or `images` is of another type.
@@ -34,10 +34,10 @@ def list_pictures(images: Images) -> list[Picture]:
     if isinstance(images, Image.Image | Member):
         return [images]
     if isinstance(images, np.ndarray) and not (images.dtype == np.uint8 and images.ndim == 4):
-        return [images]
+        return _rows(images)
     if not isinstance(images, Iterable):
         raise ImageError(f"{_kind(images)} is no picture; give a file, a folder, a PIL image or an array")
-    listed = list(images)
+    listed = [row for picture in images for row in _rows(picture)]
     if not listed:
         raise ImageError("no pictures are given; give a file or a folder")
     return listed
@@ -64,9 +64,7 @@ def read_picture(picture: Picture, name: str) -> NDArray[np.uint8]:
     if not isinstance(picture, (str, os.PathLike, Member, Image.Image)):
         raise ImageError(f"{name}: {_kind(picture)} is no picture; give a file, a PIL image or an array")
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of odd metadata and of sizes that it goes on to read.
-            warnings.simplefilter("ignore")
+        with quiet_pillow():
             if isinstance(picture, Image.Image):
                 return _rgb(picture)
             with Image.open(io.BytesIO(picture.read()) if isinstance(picture, Member) else picture) as opened:
@@ -88,6 +86,13 @@ def suffixes() -> frozenset[str]:
         for extension, kind in Image.registered_extensions().items()
         if kind in Image.OPEN and kind not in _HEADER_ONLY
     )
+
+
+def _rows(picture: Picture) -> list[Picture]:
+    """The pictures of a float array that is a batch of several; any other picture alone."""
+    if not isinstance(picture, np.ndarray) or picture.dtype.kind != "f" or picture.ndim != 4:
+        return [picture]
+    return list(picture) if len(picture) > 1 else [picture]
 
 
 def _files_in(folder: Path) -> list[Path]:

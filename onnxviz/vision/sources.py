@@ -48,10 +48,29 @@ def _matches(text: str) -> list[str]:
         return [place for one in numbered for place in _matches(one)]
     if not glob.has_magic(text):
         return [text]
-    found = sorted(glob.glob(text, recursive=True), key=_order)  # noqa: PTH207 - Path.glob takes no absolute pattern
+    found = _matching(text)
     if not found:
-        raise ImageError(f"{text}: no file matches this pattern")
+        raise ImageError(f"{text}: no file matches this pattern that can be a picture or an archive")
     return found
+
+
+def _matching(pattern: str) -> list[str]:
+    """The pictures that a pattern matches or that lie below a folder it matches, each once; and archives.
+
+    Other files beside them are passed over, as in a folder, unless their ending is the pattern's own.
+    """
+    matched = [Path(place) for place in glob.iglob(pattern, recursive=True)]  # noqa: PTH207 - Path.glob takes no absolute pattern
+    folders = {path for path in matched if path.is_dir()}
+    endings = suffixes() | {Path(pattern).suffix.lower()} - {""}
+    found = {
+        str(path)
+        for path in matched
+        if path not in folders and (path.suffix.lower() in endings or _is_archive(path))
+    }
+    for folder in folders:
+        if folders.isdisjoint(folder.parents):
+            found.update(_below(folder))
+    return sorted(found, key=_order)
 
 
 def _numbered(text: str) -> list[str]:
@@ -60,10 +79,12 @@ def _numbered(text: str) -> list[str]:
     if match is None:
         return [text]
     first, last = int(match[1]), int(match[2])
-    if last - first >= _MOST_SHARDS:
-        raise ImageError(f"{text}: {last - first + 1} files are more than {_MOST_SHARDS}")
+    step = 1 if first <= last else -1
+    numbers = range(first, last + step, step)
+    if len(numbers) > _MOST_SHARDS:
+        raise ImageError(f"{text}: {len(numbers)} files are more than {_MOST_SHARDS}")
     width = len(match[1])
-    return [f"{text[: match.start()]}{n:0{width}d}{text[match.end() :]}" for n in range(first, last + 1)]
+    return [f"{text[: match.start()]}{n:0{width}d}{text[match.end() :]}" for n in numbers]
 
 
 def _in_places(places: Iterable[str]) -> list[Picture]:
@@ -73,32 +94,37 @@ def _in_places(places: Iterable[str]) -> list[Picture]:
 def _in_place(place: str) -> list[Picture]:
     path = Path(place)
     if path.is_dir():
-        return list(_below(path))
-    kind = path.suffix.lower()
-    if kind in LISTS:
+        return _in_folder(path)
+    if path.suffix.lower() in LISTS:
         return _listed(path)
-    if kind == ".tar" or path.name.lower().endswith((".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")):
+    if _is_archive(path):
         return list(members(path, suffixes()))
     return [place]
 
 
-def _below(folder: Path) -> Iterable[Path]:
-    """The pictures in a folder and below it, by their path."""
-    known, found = suffixes(), []
+def _is_archive(path: Path) -> bool:
+    return path.name.lower().endswith((".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2"))
+
+
+def _in_folder(folder: Path) -> list[Picture]:
+    found: list[Picture] = [*sorted(_below(folder), key=_order)]
+    if not found:
+        raise ImageError(f"{folder}: there is no picture in this folder or below it")
+    return found
+
+
+def _below(folder: Path) -> Iterable[str]:
+    """The pictures in a folder and below it, as text, which takes a third of a Path's memory."""
+    known = suffixes()
 
     def refuse(err: OSError) -> None:
         raise ImageError(f"{err.filename}: cannot be read: {err.strerror or err}") from None
 
     for place, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            Path(place, name)
-            for name in files
-            if not name.startswith(".") and Path(name).suffix.lower() in known
-        ]
-    if not found:
-        raise ImageError(f"{folder}: there is no picture in this folder or below it")
-    return sorted(found, key=lambda path: _order(str(path)))
+        for name in files:
+            if not name.startswith(".") and Path(name).suffix.lower() in known:
+                yield str(Path(place, name))
 
 
 def _listed(path: Path) -> list[Picture]:
@@ -109,10 +135,16 @@ def _listed(path: Path) -> list[Picture]:
     except UnicodeDecodeError:
         raise ImageError(f"{path}: not a list of files in UTF-8") from None
     names = [line.strip() for line in lines]
-    found: list[Picture] = [path.parent / name for name in names if name and not name.startswith("#")]
+    found: list[Picture] = [_named(path.parent, name) for name in names if name and not name.startswith("#")]
     if not found:
         raise ImageError(f"{path}: the list names no picture")
     return found
+
+
+def _named(folder: Path, name: str) -> str:
+    """The path that a list gives, which may have been written on Windows."""
+    path = folder / name
+    return str(path if "\\" not in name or path.exists() else folder / name.replace("\\", "/"))
 
 
 def _order(path: str) -> str:

@@ -366,6 +366,21 @@ def test_numbers_beyond_the_dtype_are_refused(dtype, scale):
         prepare(np.full((2, 2), 255, np.uint8), an_input(dtype=dtype), Preprocess(scale=scale))
 
 
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int8", "uint8", "int64"])
+def test_each_level_of_each_channel_is_the_formula_of_that_pixel(layout, dtype):
+    pixels = np.stack([np.roll(np.arange(256, dtype=np.uint8), shift) for shift in (0, 7, 99)], -1)
+    pixels = pixels.reshape(16, 16, 3)
+    how = Preprocess(scale=0.9, mean=(10.5, 20, 200), std=(0.5, 1.3, 2.0))
+    values = (pixels.astype(np.float64) * 0.9 - [10.5, 20, 200]) / [0.5, 1.3, 2.0]
+    if dtype not in ("float16", "float32", "float64"):
+        values = np.rint(values).clip(np.iinfo(dtype).min, np.iinfo(dtype).max)
+    got = prepare(pixels, an_input(layout, height=16, width=16, dtype=dtype), how).array[0]
+    np.testing.assert_array_equal(
+        got if layout == "NHWC" else got.transpose(1, 2, 0), values.astype(dtype), strict=True
+    )
+
+
 def test_a_picture_cannot_fill_four_channels_but_floats_can():
     with pytest.raises(
         ImageError, match=r"cannot fill input 'x' of 4 channels; give a float array \[\?,4,2,2\]"

@@ -1,4 +1,5 @@
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -60,8 +61,30 @@ def test_a_folder_with_all_that_lies_below_it():
 def test_patterns():
     assert posix(list_set("set/*/*.png")) == ["set/cat/a.png", "set/cat/b.png", "set/dog/c.png"]
     assert posix(list_set("set/**/a.png")) == ["set/cat/a.png"]
-    with pytest.raises(ImageError, match=r"no file matches"):
+    with pytest.raises(ImageError, match=r"no file matches this pattern"):
         list_set("set/*.webp")
+
+
+def test_a_pattern_finds_each_picture_once_and_nothing_else():
+    """Its folders lie in one another, and beside the pictures there are notes, which are no list here."""
+    tar_of({"0.png": png(0)}, "set/dog/shard.tar")
+    Path("set/cat/labels.json").write_text("{}")
+    Path("set/README").write_text("about")
+    Path("set/empty").mkdir()
+    whole = ["set/cat/a.png", "set/cat/b.png", "set/dog/c.png", "set/top.png"]
+    assert posix(list_set("set/*")) == whole
+    assert posix(list_set("set/**")) == [*whole[:3], "set/dog/shard.tar/0.png", whole[3]]
+    assert posix(list_set("set/c*")) == whole[:2]
+    assert posix(list_set(str(Path("set/**").absolute())))[0] == Path("set/cat/a.png").absolute().as_posix()
+
+
+def test_a_pattern_may_ask_for_lists_and_other_endings():
+    Path("one.txt").write_text("set/cat/a.png\n")
+    Path("two.txt").write_text("set/cat/a.png\nset/top.png\n")
+    assert posix(list_set("*.txt")) == ["set/cat/a.png", "set/cat/a.png", "set/top.png"]
+    Path("set/cat/raw.dat").write_bytes(png(3))
+    (one,) = list_set("set/cat/*.dat")
+    assert (read_picture(one, "raw") == picture(3)).all()
 
 
 def test_a_name_that_looks_like_a_pattern_is_a_name():
@@ -77,6 +100,18 @@ def test_a_list_names_files_from_its_own_folder_on():
     assert (read_picture(found[0], "b") == picture(0)).all()
     with pytest.raises(ImageError, match="no such file"):
         read_picture(found[2], "gone")
+
+
+def test_a_list_that_was_written_on_windows():
+    Path("set/list.txt").write_bytes(b"\xef\xbb\xbfcat\\b.png\r\ncat\\none.png\r\n")
+    assert posix(list_set("set/list.txt")) == ["set/cat/b.png", "set/cat/none.png"]
+
+
+@pytest.mark.skipif(os.sep == "\\", reason="there a backslash is no part of a name")
+def test_a_backslash_that_is_part_of_a_name_stays():
+    Image.fromarray(picture(0)).save("set/odd\\name.png")
+    Path("set/list.txt").write_text("odd\\name.png")
+    assert list_set("set/list.txt") == ["set/odd\\name.png"]
 
 
 def test_an_archive_is_read_where_it_lies():
@@ -97,6 +132,7 @@ def test_several_archives_by_number_and_by_pattern():
     found = list_set("s-{000..002}.tar")
     assert [str(one) for one in found] == ["s-000.tar/0.png", "s-001.tar/1.png", "s-002.tar/2.png"]
     assert list_set("s-*.tar") == found
+    assert list_set("s-{002..000}.tar") == found[::-1]
     assert list_set(["s-002.tar", "set/top.png"])[0] == found[2]
     with pytest.raises(ImageError, match="more than"):
         list_set("s-{0..99999999}.tar")
@@ -121,6 +157,29 @@ def test_archives_that_are_none_or_hold_nothing():
     with pytest.raises(ImageError, match=r"gone.tar: cannot be read"):
         list_set(["set", "gone.tar"])
     assert list_set(["gone.png", "set/top.png"]) == ["gone.png", "set/top.png"]
+
+
+def test_an_archive_that_is_damaged_or_cut_short_is_refused_whole():
+    """tarfile takes what it cannot read behind the first member for the end: the rest would be missing."""
+    tar_of({f"{number}.png": png(number) for number in range(3)})
+    data = Path("shard.tar").read_bytes()
+    second = list_set("shard.tar")[1].offset - tarfile.BLOCKSIZE
+    for damaged in (data[:second] + b"\xff" * 40 + data[second + 40 :], data[: second + 100]):
+        Path("bad.tar").write_bytes(damaged)
+        with pytest.raises(ImageError, match=rf"bad.tar: damaged: byte {second} begins no header"):
+            list_set("bad.tar")
+    Path("bad.tar").write_bytes(data[: second + tarfile.BLOCKSIZE + 20])
+    with pytest.raises(ImageError, match=r"bad.tar: not a tar archive that can be read"):
+        list_set("bad.tar")
+    Path("open.tar").write_bytes(data[:second])
+    assert [one.name for one in list_set("open.tar")] == ["0.png"]
+
+
+def test_members_that_windows_named():
+    tar_of({"a\\0.png": png(0), "a\\._0.png": png(0)})
+    (one,) = list_set("shard.tar")
+    assert str(one) == "shard.tar/a/0.png"
+    assert (read_picture(one, "x") == picture(0)).all()
 
 
 def test_links_in_an_archive_are_passed_over():
