@@ -6,12 +6,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from methods.nets import net, run_plainly
 from PIL import Image
 
 import onnxviz
-from onnxviz.errors import ImageError, OutputError, SelectorError
+from onnxviz.errors import ImageError, OutputError, SelectorError, ShapeError
 from onnxviz.methods.top.histogram import BINS, LEVELS, MIDDLES, ZERO, bars, count, empty_counts, quantiles
 from onnxviz.methods.top.images import top_images
 from onnxviz.methods.top.job import Job
@@ -262,6 +263,17 @@ def test_a_tar_gives_what_its_folder_gives(folder):
     assert ours.paths[0][0] == f"set.tar/{Path(theirs.paths[0][0]).as_posix()}"
 
 
+def test_a_model_of_open_size_is_given_one(folder):
+    text = TEXT.replace("12,14", "H,W").format(batch="N")
+    model = net(text, {w.name: onnx.numpy_helper.to_array(w) for w in small_net().graph.initializer})
+    with pytest.raises(ShapeError, match="--size HxW"):
+        top_images(model, folder, "r", "all", 4, **OPTIONS)
+    found = top_images(model, folder, "r", "all", 4, **OPTIONS, size=(12, 14))
+    fixed = top_images(small_net(), folder, "r", "all", 4, **OPTIONS)
+    assert (found.positions == fixed.positions).all()
+    assert (found.numbers == fixed.numbers).all()
+
+
 def test_wrong_questions(folder):
     with pytest.raises(SelectorError, match="did you mean 'ray'"):
         top_images(small_net(), folder, "r", engine="rayy", **OPTIONS)
@@ -307,8 +319,6 @@ def test_ray_gives_the_same_answer(folder, monkeypatch):
     ray = pytest.importorskip("ray", reason="needs Ray: pip install onnxviz[ray]")
     monkeypatch.setattr("onnxviz.methods.top.job.CHUNK", 8)
     model = Path("model.onnx")
-    import onnx
-
     onnx.save(small_net(), model)
     here = top_images(model, folder.absolute(), "r", "all", **OPTIONS)
     root, tests = Path(onnxviz.__file__).parents[1], Path(__file__).parents[1]

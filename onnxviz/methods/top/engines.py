@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from typing import Literal, TypeAlias
 
-from onnxviz.methods.top.decoding import decoded
 from onnxviz.methods.top.summary import Summary
 from onnxviz.methods.top.watcher import Watcher
 from onnxviz.runtime.progress import track
+from onnxviz.vision.decode import decoded
 
 Engine: TypeAlias = Literal["local", "ray"]
 

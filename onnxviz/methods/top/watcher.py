@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from onnxviz.errors import ShapeError
 from onnxviz.graph.expose import expose
 from onnxviz.graph.feature_maps import as_maps
 from onnxviz.graph.quantisation import as_floats
-from onnxviz.methods.top.decoding import Decoded
 from onnxviz.methods.top.histogram import count, empty_counts
 from onnxviz.methods.top.job import Job
 from onnxviz.methods.top.summary import Summary, as_units, empty
 from onnxviz.runtime.batching import run_batched
 from onnxviz.runtime.session import Session
+from onnxviz.vision.decode import Decoded
 
 Maps = npt.NDArray[np.float32]
 
@@ -42,7 +43,13 @@ class Watcher:
         return part.summary()
 
     def _maps(self, array: npt.NDArray[Any]) -> Maps:
-        return _observed(self.job, self.session, array)
+        maps = _observed(self.job, self.session, array)
+        if maps.shape[1:] != self.sizes:
+            raise ShapeError(
+                f"the model leaves its size open, so that layer {self.job.watched.name!r} has no one size; "
+                "give one for all pictures (--size HxW)"
+            )
+        return maps
 
 
 def watch(job: Job) -> Watcher:
