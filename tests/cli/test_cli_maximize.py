@@ -150,6 +150,7 @@ def test_ctrl_c_writes_what_is_done():
     """A real signal to a real process, as soon as it says that it climbs."""
     code = """
 import os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
 from onnxviz.methods.ascent.run import Run
 from onnxviz.cli import main
 steps = Run._steps

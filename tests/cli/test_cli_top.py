@@ -72,6 +72,7 @@ def test_a_broken_picture_is_reported_and_passed_over():
 
 KILLED = """
 import os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
 from onnxviz.cli import main
 from onnxviz.methods.top import job
 from onnxviz.methods.top.ledger import Ledger

@@ -315,6 +315,8 @@ def test_bars_hold_all_that_was_counted_between_their_ends():
     assert found.sum() == pytest.approx(exact.sum(), rel=0.01)
 
 
+# Ray warns of settings of its own.
+@pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\..*")
 def test_ray_gives_the_same_answer(folder, monkeypatch):
     ray = pytest.importorskip("ray", reason="needs Ray: pip install onnxviz[ray]")
     monkeypatch.setattr("onnxviz.methods.top.job.CHUNK", 8)
