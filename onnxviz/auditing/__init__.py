@@ -1,0 +1,1 @@
+"""Is the file that ships healthy, and is it still the model that was trained?"""
