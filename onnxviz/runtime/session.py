@@ -26,19 +26,21 @@ class Session:
     Args:
         model: A Model, a path, or a ModelProto.
         device: "auto", "cpu", "cuda" or "cuda:N".
+        as_shipped: Run the very file that the model was loaded from, not the graph made of it; the same
+            graph where there is no file.
 
     Raises:
         ModelError: The model cannot be loaded, or ONNX Runtime cannot use it.
         DeviceError: The device cannot be had, or has too little memory.
     """
 
-    def __init__(self, model: ModelLike, device: str = "auto") -> None:
+    def __init__(self, model: ModelLike, device: str = "auto", *, as_shipped: bool = False) -> None:
         """Load the model and make it ready."""
         loaded = load(model)
         self.device: Device = resolve(device)
         self.inputs: tuple[ValueInfo, ...] = loaded.inputs
         self.outputs: tuple[ValueInfo, ...] = loaded.outputs
-        self._session = _create(loaded, self.device)
+        self._session = _create(loaded, self.device, as_shipped and loaded.path is not None)
         self._foreign = {out.name for out in self._session.get_outputs() if _FOREIGN.fullmatch(out.type)}
 
     @overload
@@ -121,14 +123,17 @@ class Session:
         return {where.name: _fitted(feeds[where.name], where) for where in self.inputs}
 
 
-def _create(model: Model, device: Device) -> Any:
+def _create(model: Model, device: Device, as_shipped: bool) -> Any:
     options = quiet_options()
-    if model.weights_folder is not None:
+    if model.weights_folder is not None and not as_shipped:
         options.add_session_config_entry(_WEIGHTS_FOLDER, str(model.weights_folder))
     what = "the model" if model.path is None else str(model.path)
     try:
         session = onnxruntime.InferenceSession(
-            model.serialize(), options, device.providers, enable_fallback=False
+            str(model.path) if as_shipped else model.serialize(),
+            options,
+            device.providers,
+            enable_fallback=False,
         )
     except Exception as err:  # ONNX Runtime's exceptions share no base
         raise creation_failed(what, str(device), err) from err
