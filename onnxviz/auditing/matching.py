@@ -144,5 +144,3 @@ def _directions(one: Filters | None, other: Filters | None) -> float:
 
 def _spread(size: int) -> npt.NDArray[np.intp]:
     return np.unique(np.linspace(0, size - 1, min(size, _PLACES)).round().astype(np.intp))
-
-

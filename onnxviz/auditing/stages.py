@@ -9,27 +9,22 @@ from onnxviz.graph.families import ELEMENTWISE, family
 from onnxviz.graph.flow import dependents, reads
 from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import Model
-from onnxviz.graph.quantisation import Scale, scale_of
 
 # What moves or renames numbers and makes none.
 MOVERS = frozenset(
     [
-        "Cast",
-        "CastLike",
-        "DequantizeLinear",
-        "Dropout",
-        "Expand",
-        "Flatten",
-        "Gather",
-        "Identity",
-        "Pad",
-        "QuantizeLinear",
-        "Reshape",
-        "Slice",
-        "Split",
-        "Squeeze",
-        "Transpose",
-        "Unsqueeze",
+        *(
+            "Cast",
+            "CastLike",
+            "DequantizeLinear",
+            "Dropout",
+            "Expand",
+            "Flatten",
+            "Gather",
+            "Identity",
+            "Pad",
+        ),
+        *("Pad", "QuantizeLinear", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"),
     ]
 )
 
@@ -89,13 +84,6 @@ def stages(model: Model) -> tuple[Stage, ...]:
         Stage(chain[0], tuple(chain), _inputs(_maker(model.tensor(chain[0].tensor)), ends))
         for chain in ordered
     )
-
-
-def scale_of_tensor(model: Model, tensor: str) -> Scale | None:
-    """Scale and zero point of a tensor of integers; None for floats, and where no constant tells them."""
-    value = model.tensor(tensor)
-    quantised = value.dtype is not None and value.dtype.is_integer()
-    return scale_of(value) if quantised else None
 
 
 def _maker(value: ir.Value) -> ir.Node:

@@ -157,7 +157,7 @@ def job(folder, **given):
 
 
 def summaries(watcher, edges):
-    from onnxviz.methods.top.engines import local
+    from onnxviz.methods.engines import local
 
     return [summary for _, summary in local(watcher, [range(*pair) for pair in edges])]
 

@@ -13,13 +13,13 @@ from onnxviz.errors import ImageError, SelectorError, did_you_mean
 from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import ModelLike, load
 from onnxviz.methods.channels import choose_channels, numbered_channels
+from onnxviz.methods.engines import ENGINES, Engine, local
 from onnxviz.methods.fields import fields_of
 from onnxviz.methods.manifest import manifest
-from onnxviz.methods.top.engines import ENGINES, Engine, local
 from onnxviz.methods.top.job import BATCH, Job, portable
 from onnxviz.methods.top.ledger import Ledger
 from onnxviz.methods.top.statistics import Statistics, statistics
-from onnxviz.methods.top.summary import Summary
+from onnxviz.methods.top.summary import Summary, pack, unpack
 from onnxviz.methods.top.watcher import Watcher, watch
 from onnxviz.methods.units import Unit, probe
 from onnxviz.vision.preprocess import Preprocess
@@ -168,9 +168,10 @@ def top_images(
 
 
 def _ray(job: Job, chunks: Sequence[range], address: str | None, workers: int | None) -> Results:
-    from onnxviz.methods.top.cluster import on_ray
+    from onnxviz.methods.cluster import Work, on_ray
 
-    return on_ray(job, chunks, address, workers)
+    # A copy of the job, without the model that this process has loaded.
+    return on_ray(Work(replace(job), watch, pack, unpack), chunks, job.device, address, workers)
 
 
 def _found(watcher: Watcher, ledger: Ledger, channels: str, seconds: Mapping[str, float]) -> TopImages:

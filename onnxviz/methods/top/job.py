@@ -14,14 +14,12 @@ import numpy.typing as npt
 from onnxviz.graph.layers import Layer
 from onnxviz.graph.model import Model, load
 from onnxviz.graph.selectors import select_one
+from onnxviz.methods.engines import CHUNK, chunks_of
 from onnxviz.methods.manifest import describe_model, versions
 from onnxviz.methods.query import Query, ask
 from onnxviz.vision.archives import Member
 from onnxviz.vision.preprocess import Preprocess
 from onnxviz.vision.read import Picture, name_of_picture
-
-CHUNK = 128
-"""Pictures that are reduced together: what is done is counted in chunks of consecutive numbers."""
 
 BATCH = 16
 
@@ -59,8 +57,7 @@ class Job:
     @property
     def chunks(self) -> list[range]:
         """The pictures' numbers, in chunks."""
-        count = len(self.images)
-        return [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
+        return chunks_of(len(self.images), CHUNK)
 
     @cached_property
     def key(self) -> str:

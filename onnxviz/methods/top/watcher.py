@@ -1,6 +1,6 @@
 """`Watcher`: a layer under observation; pictures in, their summary out."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -17,7 +17,7 @@ from onnxviz.methods.top.job import Job
 from onnxviz.methods.top.summary import Summary, as_units, empty
 from onnxviz.runtime.batching import run_batched
 from onnxviz.runtime.session import Session
-from onnxviz.vision.decode import Decoded
+from onnxviz.vision.decode import Decoded, decoded
 
 Maps = npt.NDArray[np.float32]
 
@@ -32,6 +32,10 @@ class Watcher:
     job: Job
     session: Session
     sizes: tuple[int, int, int]
+
+    def decode(self, numbers: Iterable[int]) -> Generator[Decoded]:
+        """The pictures of these numbers, decoded ahead."""
+        return decoded(self.job.images, numbers, self.job.query.where, self.job.query.preprocess)
 
     def summarise(self, pictures: Iterable[Decoded]) -> Summary:
         """The summary of the pictures of one chunk, run in batches of those that can be used."""

@@ -1,44 +1,66 @@
 """The reduction on a Ray cluster: chunks go out by Ray Data, and their summaries come back."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from onnxviz.errors import DeviceError
 from onnxviz.extras import required
-from onnxviz.methods.top.engines import reduce_one
-from onnxviz.methods.top.job import Job
-from onnxviz.methods.top.summary import Summary, pack, unpack
-from onnxviz.methods.top.watcher import watch
+from onnxviz.methods.engines import Reducer, local
+
+Job = TypeVar("Job")
+Summary = TypeVar("Summary")
+
+
+@dataclass(frozen=True)
+class Work(Generic[Job, Summary]):
+    """What a worker needs to know, to be sent to it.
+
+    Attributes:
+        job: The question; each worker needs to find its model and its pictures under the same paths.
+        ready: Makes the models of a job ready; a function of a module, as are the others.
+        pack: A summary as bytes.
+        unpack: The summary that `pack` made bytes of.
+    """
+
+    job: Job
+    ready: Callable[[Job], Reducer[Any, Summary]]
+    pack: Callable[[Summary], bytes]
+    unpack: Callable[[bytes], Summary]
 
 
 class Worker:
     """One model in one process, which reduces the chunks that it is given."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, work: Work[Any, Any]) -> None:
         """Make the model ready."""
-        self.watcher = watch(job)
+        self.work, self.reducer = work, work.ready(work.job)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """The packed summary of each chunk [start, stop)."""
         chunks = [range(*ends) for ends in zip(batch["start"].tolist(), batch["stop"].tolist(), strict=True)]
         packed = np.empty(len(chunks), object)
-        packed[:] = [pack(reduce_one(self.watcher, chunk)) for chunk in chunks]
+        packed[:] = [self.work.pack(summary) for _, summary in local(self.reducer, chunks)]
         return {**batch, "summary": packed}
 
 
 def on_ray(
-    job: Job, chunks: Sequence[range], address: str | None = None, workers: int | None = None
+    work: Work[Any, Summary],
+    chunks: Sequence[range],
+    device: str,
+    address: str | None = None,
+    workers: int | None = None,
 ) -> Iterator[tuple[range, Summary]]:
     """Reduce chunks on the workers of a Ray cluster, one model each; they come back in any order.
 
     Args:
-        job: The question; each worker needs to find its model and its pictures under the same paths.
+        work: The question, without a model that this process has loaded.
         chunks: What is to be done.
+        device: What the models run on.
         address: Of a running cluster; None: the one that this process is connected to, else one of its own.
         workers: How many models; None: one for each GPU, or for every two CPUs where there is none.
 
@@ -47,7 +69,7 @@ def on_ray(
         DeviceError: There is no cluster at that address, or a worker failed.
     """
     with _connected(address) as ray:
-        gpus = int(ray.cluster_resources().get("GPU", 0)) if job.device != "cpu" else 0
+        gpus = int(ray.cluster_resources().get("GPU", 0)) if device != "cpu" else 0
         cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
         count = min(workers or gpus or max(1, cpus // 2), max(1, len(chunks)))
         rows = [{"start": chunk.start, "stop": chunk.stop} for chunk in chunks]
@@ -55,8 +77,7 @@ def on_ray(
         data = ray.data.from_items(rows, override_num_blocks=len(rows))
         summaries = data.map_batches(
             Worker,
-            # A copy without the model that this process has loaded.
-            fn_constructor_args=(replace(job),),
+            fn_constructor_args=(work,),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=count),
             num_cpus=None if gpus else max(1, cpus // count),
@@ -64,7 +85,7 @@ def on_ray(
         )
         try:
             for row in summaries.iter_rows():
-                yield range(row["start"], row["stop"]), unpack(row["summary"])
+                yield range(row["start"], row["stop"]), work.unpack(row["summary"])
         except ray.exceptions.RayError as err:
             raise DeviceError(f"Ray: a worker failed: {_last_line(err)}") from err
 
