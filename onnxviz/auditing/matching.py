@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,11 @@ Array: TypeAlias = npt.NDArray[Any]
 Evidence: TypeAlias = Literal["numbers", "weights", "structure"]
 
 # What counts how much: numbers and weights decide, and the rest where they cannot, as behind a broken layer.
-_NUMBERS, _WEIGHTS, _FAMILY, _NAME, _ORDER = 4.0, 2.0, 1.0, 0.5, 1.0
+_NUMBERS, _WEIGHTS, _FAMILY, _NAME, _ORDER = 6.0, 3.0, 1.0, 0.5, 4.0
 _CERTAIN = 0.9
-_LEAST = 1.5
-"""A pair needs as much: its operator's family and its place in the order, say, or half of its numbers."""
+_CHANCE = 0.3  # less likeness than that says nothing: activations are all positive, filters are short
+_LEAST = 4.5
+"""A pair needs as much: its operator's family and its place in the order, say, or most of its numbers."""
 
 _PLACES = 8
 
@@ -54,6 +55,18 @@ class Match:
     reference: Probe
     correlation: float
     by: Evidence
+
+    @property
+    def pair(self) -> "Pair":
+        """What was measured of the two."""
+        return Pair(self.audited.layer, self.reference.layer)
+
+
+class Pair(NamedTuple):
+    """A layer of each file whose outputs are to be compared."""
+
+    ours: Layer
+    theirs: Layer
 
 
 def signature(maps: Sequence[Array]) -> npt.NDArray[np.float32]:
@@ -95,7 +108,9 @@ class _Likeness:
 
     @property
     def score(self) -> float:
-        return _NUMBERS * max(0.0, self.correlation) + _WEIGHTS * self.weights + self.rest
+        return (
+            _NUMBERS * _beyond_chance(self.correlation) + _WEIGHTS * _beyond_chance(self.weights) + self.rest
+        )
 
     @property
     def by(self) -> Evidence:
@@ -140,6 +155,10 @@ def _directions(one: Filters | None, other: Filters | None) -> float:
         cosines = dots[size > 0] / size[size > 0]
     known = cosines[np.isfinite(cosines)]
     return float(known.mean()) if known.size else 0.0
+
+
+def _beyond_chance(likeness: float) -> float:
+    return max(0.0, likeness - _CHANCE) / (1 - _CHANCE)
 
 
 def _spread(size: int) -> npt.NDArray[np.intp]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from onnxviz.auditing.matching import Match
+from onnxviz.auditing.matching import Pair
 from onnxviz.auditing.stages import Stage
 from onnxviz.graph.expose import prune
 from onnxviz.graph.feature_maps import flattened
@@ -44,19 +44,19 @@ class Watched:
 
 
 def watched(
-    model: Model, stages: Sequence[Stage], matches: Sequence[Match] = (), reference: Model | None = None
+    model: Model, stages: Sequence[Stage], pairs: Sequence[Pair] = (), reference: Model | None = None
 ) -> Watched:
     """The model with the figures of its stages as outputs, and those against the reference's activations."""
-    return _watched(model, stages, matches, reference, alone=False)
+    return _watched(model, stages, pairs, reference, alone=False)
 
 
-def alone(model: Model, matches: Sequence[Match], reference: Model) -> Watched:
+def alone(model: Model, pairs: Sequence[Pair], reference: Model) -> Watched:
     """As `watched`, each matched stage computed from the reference's activations and not the file's own."""
-    return _watched(model, [], matches, reference, alone=True)
+    return _watched(model, [], pairs, reference, alone=True)
 
 
 def _watched(
-    model: Model, stages: Sequence[Stage], matches: Sequence[Match], reference: Model | None, alone: bool
+    model: Model, stages: Sequence[Stage], pairs: Sequence[Pair], reference: Model | None, alone: bool
 ) -> Watched:
     copy = model.ir_model.clone()
     values = ir.convenience.create_value_mapping(copy.graph, include_subgraphs=False)
@@ -65,24 +65,24 @@ def _watched(
     references: dict[str, str] = {}
     copy.graph.outputs.clear()
     given = {}
-    for each in matches:
+    for each in pairs:
         assert reference is not None
-        theirs = reference.tensor(each.reference.layer.tensor)
-        given[each.audited.layer.tensor] = fed = _fed(op, theirs)
+        theirs = reference.tensor(each.theirs.tensor)
+        given[each.ours.tensor] = fed = _fed(op, theirs)
         copy.graph.inputs.append(fed)
         references[str(fed.name)] = str(theirs.name)
     if alone:
-        for each in matches:
-            tensor = each.audited.layer.tensor
+        for each in pairs:
+            tensor = each.ours.tensor
             _replace(op, values[tensor], given[tensor], each, reference)
     for stage in stages:
         floats = _flat(op, values[stage.tensor], stage.end, scale_of(model.tensor(stage.tensor)))
         bounds = bounds_of(model, stage)
         for name, figure in _spread(op, floats, bounds).items():
             outputs[stage.tensor, name] = figure
-    for each in matches:
+    for each in pairs:
         assert reference is not None
-        ours, theirs_layer = each.audited.layer, each.reference.layer
+        ours, theirs_layer = each
         x = _flat(op, values[ours.tensor], ours, scale_of(model.tensor(ours.tensor)))
         r = _flat(op, given[ours.tensor], theirs_layer, scale_of(reference.tensor(theirs_layer.tensor)))
         for name, figure in _against(op, x, r).items():
@@ -184,10 +184,10 @@ def _against(op: Ops, x: ir.Value, r: ir.Value) -> dict[str, ir.Value]:
     return {name: op.ReduceSum(op.Mul(value, value), last, keepdims=0) for name, value in squares.items()}
 
 
-def _replace(op: Ops, value: ir.Value, fed: ir.Value, each: Match, reference: Model | None) -> None:
+def _replace(op: Ops, value: ir.Value, fed: ir.Value, each: Pair, reference: Model | None) -> None:
     """Feed the reference's activations to those who read a stage's own, where they fit its layout."""
     assert reference is not None
-    ours, theirs = each.audited.layer, each.reference.layer
+    ours, theirs = each
     scale = scale_of(reference.tensor(theirs.tensor))
     order = _order(ours, theirs)
     if order is None:

@@ -46,7 +46,7 @@ class Job:
     @cached_property
     def query(self) -> Query:
         """The model made ready, with a blank picture in the pictures' place."""
-        model = load(self.model if isinstance(self.model, Path) else _parsed(self.model))
+        model = load(self.model if isinstance(self.model, Path) else parsed(self.model))
         return ask(model, _BLANK, self.preprocess, self.inputs, self.size)
 
     @cached_property
@@ -90,7 +90,8 @@ def portable(model: Model) -> Path | bytes:
     return model.path.absolute() if model.path is not None else model.serialize()
 
 
-def _parsed(data: bytes) -> Any:
+def parsed(data: bytes) -> Any:
+    """A serialised model as protobuf."""
     import onnx
 
     return onnx.load_model_from_string(data)
