@@ -55,7 +55,7 @@ class Auditor:
     exposed: Session | None
 
     def decode(self, numbers: Iterable[int]) -> Generator[Both]:
-        """The pictures of these numbers as each file takes them, decoded ahead; once, if they take the same."""
+        """The pictures of these numbers as each file takes them, decoded ahead."""
         numbers = list(numbers)
         images = self.job.images
         mine, other = self.audited.query, None if self.reference is None else self.reference.query
