@@ -13,7 +13,7 @@ from onnxviz.auditing.probing import Look
 from onnxviz.auditing.stages import Stage
 from onnxviz.auditing.subject import Subject
 from onnxviz.auditing.sums import Sums
-from onnxviz.auditing.watch import bounds_of, range_of
+from onnxviz.auditing.watch import range_of
 from onnxviz.auditing.weights import Filters, WeightHealth, broken_channels, filters, weight_health
 from onnxviz.graph.model import Model
 from onnxviz.graph.quantisation import scale_of
@@ -154,7 +154,7 @@ def _used(low: Array, high: Array, span: tuple[float, float] | None) -> float | 
 
 
 def _doubles(sums: Sums, tensor: str, low: Array, high: Array, constant: Array) -> dict[int, int]:
-    """Channels that did the same as an earlier one in every picture, to the last bit; constant ones are none."""
+    """Channels that did the same as an earlier one in every picture, to the last bit; no constant ones."""
     prints = sums.get(f"sum:print:{tensor}")
     if prints is None:
         return {}
@@ -292,7 +292,7 @@ def _idle(each: Channels, before: Sequence[Channels]) -> list[Finding]:
 
 
 def _starved(each: Channels, before: Sequence[Channels]) -> Array:
-    """Which channels of a grouped convolution read constant channels alone: their own filter is not at fault."""
+    """Which channels of a grouped convolution read constant channels alone, through a filter of their own."""
     assert each.filters is not None
     starved = np.zeros(len(each.low), bool)
     group = each.filters.group

@@ -40,10 +40,11 @@ def paired(
     """
     pairs: dict[str, str] = {}
     left = dict(reference)
-    both = scores is not None and reference_scores is not None
-    if both and _size(audited[scores.output]) == _size(reference[reference_scores.output]):
-        pairs[scores.output] = reference_scores.output
-        del left[reference_scores.output]
+    if scores is not None and reference_scores is not None:
+        ours, theirs = scores.output, reference_scores.output
+        if _size(audited[ours]) == _size(left[theirs]):
+            pairs[ours] = theirs
+            del left[theirs]
     for name, rows in audited.items():
         fits = [other for other in left if _size(left[other]) == _size(rows)] if name not in pairs else []
         if fits:

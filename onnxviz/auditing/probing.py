@@ -99,8 +99,8 @@ def look(subject: Subject, pictures: Sequence[Array], scores: Scores | None) -> 
 def matched(audited: Look, reference: Look, subject: Subject, pictures: Sequence[Array]) -> tuple[Match, ...]:
     """The layers of two files that are the same.
 
-    Where what ends a stage of one file is fused away in the other, an inner layer of the reference's chain may
-    be what agrees: it is sought where the ends do not.
+    Where what ends a stage of one file is fused away in the other, an inner layer of the reference's chain
+    may be what agrees: it is sought where the ends do not.
     """
     found = list(match(audited.probes, reference.probes))
     doubtful = [number for number, each in enumerate(found) if each.correlation < _CERTAIN]
