@@ -10,6 +10,7 @@
     ├── DeviceError           the device asked for cannot be had, or a run on it failed
     ├── PreprocessError       a preprocessing preset or file that cannot be used
     ├── ImageError            a picture that cannot be read
+    ├── PolicyError           a gate, policy or baseline of an audit that cannot be read
     ├── DependencyError       an optional package that is not installed
     └── OutputError           a file or folder that cannot be written
 
@@ -62,6 +63,10 @@ class PreprocessError(OnnxvizError):
 
 class ImageError(OnnxvizError):
     """A picture that cannot be read or does not fit the model's input."""
+
+
+class PolicyError(OnnxvizError):
+    """A gate, a policy or a baseline of an audit that cannot be read."""
 
 
 class OutputError(OnnxvizError):

@@ -6,16 +6,21 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from onnxviz.auditing.answers import Outputs
+from onnxviz.auditing.answers import MOST_CLASSES, Outputs
 from onnxviz.auditing.comparison import of_outputs
 from onnxviz.auditing.findings import Finding, finding
+from onnxviz.auditing.matching import Match
 from onnxviz.auditing.probing import Repeat
 from onnxviz.auditing.sums import Sums
 from onnxviz.vision.labels import name_of
 
 Array: TypeAlias = npt.NDArray[Any]
 
-_MOVED, _FITS = 0.25, 0.05
+# Shares of a class's spread over the pictures, and of its distance from the reference's of the same number.
+_FAR, _FITS = 0.25, 0.05
+_EXACTLY_FAR, _EXACTLY_FITS = 1e-3, 1e-4
+_EXPLAINED = 0.8
+_SAME_FILTER = 0.98
 # How far the answers may be apart, as a share of the reference's norm, before it is a finding.
 _APART = {"float": 1e-2, "half": 5e-2, "quantised": 0.5}
 
@@ -89,7 +94,8 @@ def moved_classes(sums: Sums) -> dict[int, int]:
     """The classes that are the reference's under another number: the audited number to the reference's.
 
     A class has moved where its scores over the pictures are far from the reference's of the same number, and
-    at one other's, which no other class is at.
+    at one other's. They are permuted where the classes that moved are at one another's places, and few are
+    far from the reference's and nowhere else: those differ for another reason.
     """
     parts = [sums.get(f"sum:column:{name}") for name in ("a", "r", "aa", "rr", "ar")]
     a, r, aa, rr, ar = (np.zeros(0) if part is None else part for part in parts)
@@ -101,22 +107,60 @@ def moved_classes(sums: Sums) -> dict[int, int]:
     own = np.diagonal(distance)
     nearest = distance.argmin(axis=1)
     best = distance[np.arange(len(own)), nearest]
-    moved = (own > _MOVED * spread / 2) & (best < _FITS * own) & (nearest != np.arange(len(own)))
-    found = {int(i): int(nearest[i]) for i in np.nonzero(moved)[0]}
-    taken = list(found.values())
-    return {i: j for i, j in found.items() if taken.count(j) == 1}
+    far = own > _FAR * spread / 2
+    there = (far & (best < _FITS * own)) | ((own > _EXACTLY_FAR * spread / 2) & (best < _EXACTLY_FITS * own))
+    return permuted({int(i): int(nearest[i]) for i in np.nonzero(there)[0]}, int((far | there).sum()))
+
+
+def permuted(moved: Mapping[int, int], far: int) -> dict[int, int]:
+    """What moved, if it is a permutation that explains most of the `far` classes; else nothing."""
+    both = set(moved) & set(moved.values())
+    if len(both) < 2 or len(both) < _EXPLAINED * max(len(moved), far):
+        return {}
+    return {i: j for i, j in moved.items() if i in both}
+
+
+def moved_filters(match: Match | None) -> dict[int, int]:
+    """The classes whose filters in the last layer are the reference's of another class."""
+    if match is None or match.audited.filters is None or match.reference.filters is None:
+        return {}
+    ours, theirs = (
+        _directions(each.filters.weights) for each in (match.audited, match.reference) if each.filters
+    )
+    if ours.shape != theirs.shape or not np.isfinite(ours).all() or len(ours) > MOST_CLASSES:
+        return {}
+    own = (ours * theirs).sum(axis=1)
+    odd = np.nonzero(own < _SAME_FILTER)[0]
+    likeness = ours[odd] @ theirs.T
+    nearest = likeness.argmax(axis=1)
+    found = {
+        int(i): int(j)
+        for i, j, like in zip(odd, nearest, likeness.max(axis=1, initial=-1), strict=True)
+        if like > _SAME_FILTER
+    }
+    return permuted(found, len(odd))
+
+
+def _directions(rows: Array) -> Array:
+    size = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.where(size > 0, size, 1))
 
 
 def agreement_findings(
-    sums: Sums, entry: Mapping[str, Any], precision: str, last_layer: str | None, labels: Sequence[str] | None
+    sums: Sums,
+    entry: Mapping[str, Any],
+    precision: str,
+    last: Match | None,
+    labels: Sequence[str] | None,
 ) -> list[Finding]:
     """Whether the classes are permuted, and whether the answers differ more than rounding explains."""
-    moved = moved_classes(sums)
-    if len(moved) > 1:
+    moved = moved_classes(sums) or moved_filters(last)
+    if moved:
         told = ", ".join(f"{i} is {j} ({name_of(j, labels)})" for i, j in list(moved.items())[:4])
         more = f", and {len(moved) - 4} more" if len(moved) > 4 else ""
         detail = f"{len(moved)} classes answer as others of the reference: class {told}{more}"
-        return [finding("classes-permuted", last_layer, None, len(moved), detail)]
+        layer = None if last is None else last.audited.stage.name
+        return [finding("classes-permuted", layer, None, len(moved), detail)]
     apart = entry["relative_l2"]
     if apart is None or np.isnan(apart) or apart > _APART[precision]:
         far = "no number" if apart is None or np.isnan(apart) else f"{apart:.2g} of the reference's norm"

@@ -19,6 +19,7 @@ from onnxviz.errors import ShapeError
 from onnxviz.graph.expose import expose
 from onnxviz.runtime.session import Session
 from onnxviz.vision.decode import Decoded, decoded
+from onnxviz.vision.read import Picture
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -56,21 +57,7 @@ class Auditor:
 
     def decode(self, numbers: Iterable[int]) -> Generator[Both]:
         """The pictures of these numbers as each file takes them, decoded ahead."""
-        numbers = list(numbers)
-        images = self.job.images
-        mine, other = self.audited.query, None if self.reference is None else self.reference.query
-        same = other is not None and (mine.where, mine.preprocess) == (
-            replace(other.where, name=mine.where.name),
-            other.preprocess,
-        )
-        with closing(decoded(images, numbers, mine.where, mine.preprocess)) as first:
-            if other is None or same:
-                for picture in first:
-                    yield Both(picture, picture if same else None)
-                return
-            with closing(decoded(images, numbers, other.where, other.preprocess)) as second:
-                for pair in zip(first, second, strict=True):
-                    yield Both(*pair)
+        return decode(self.job.images, numbers, self.audited, self.reference)
 
     def summarise(self, pictures: Iterable[Both]) -> Sums:
         """What the pictures of one chunk did."""
@@ -78,23 +65,22 @@ class Auditor:
         usable = _usable(pictures, failed)
         size = at_once(self.audited, self.reference, self.job.batch)
         parts: list[Sums] = []
-        before = self._passes()
         while some := list(islice(usable, size)):
             parts.append(self._run(some, size, alone=len(parts) % self.job.stride == 0))
-        passes = {
-            f"sum:passes:{who}:{why}": np.array(count - before.get((who, why), 0))
-            for (who, why), count in self._passes().items()
-        }
-        return reduce(merge, [*parts, Sums(passes)], Sums(failed=failed))
+        return reduce(merge, [*parts, self._passes()], Sums(failed=failed))
 
-    def _passes(self) -> dict[tuple[str, str], int]:
-        both = {"audited": self.audited, "reference": self.reference}
-        return {
-            (who, why): count
-            for who, each in both.items()
+    def _passes(self) -> Sums:
+        """How often the files were run; what is told here is no longer counted there."""
+        counts = {
+            f"sum:passes:{who}:{why}": np.array(count)
+            for who, each in (("audited", self.audited), ("reference", self.reference))
             if each is not None
             for why, count in each.passes.items()
         }
+        for each in (self.audited, self.reference):
+            if each is not None:
+                each.passes.clear()
+        return Sums(counts)
 
     def _run(self, pictures: Sequence[Both], size: int, alone: bool) -> Sums:
         """What some pictures did; a file that takes a fixed number is given the last one again and again."""
@@ -140,7 +126,7 @@ class Auditor:
         extra = {name: fed[tensor] for name, tensor in what.references.items()}
         out = self.audited.run(session, x, why, extra)
         weights = np.array([seeded(number) for number in numbers])
-        arrays: dict[str, Array] = {f"sum:{kind}pictures": np.array(n)}
+        arrays: dict[str, Array] = {}
         for (tensor, figure), name in what.outputs.items():
             rows = out[name].astype(np.float64)
             rows = rows[:n] if len(rows) == len(x) else rows
@@ -176,6 +162,26 @@ class Auditor:
             f"sum:{name}:right": np.array(right.sum()),
             f"sum:{name}:labelled": np.array((wanted >= 0).sum()),
         }
+
+
+def decode(
+    images: Sequence[Picture], numbers: Iterable[int], audited: Subject, reference: Subject | None
+) -> Generator[Both]:
+    """The pictures of these numbers as each file takes them, decoded ahead; once where they take the same."""
+    numbers = list(numbers)
+    mine, other = audited.query, None if reference is None else reference.query
+    same = other is not None and (mine.where, mine.preprocess) == (
+        replace(other.where, name=mine.where.name, batch=mine.where.batch),
+        other.preprocess,
+    )
+    with closing(decoded(images, numbers, mine.where, mine.preprocess)) as first:
+        if other is None or same:
+            for picture in first:
+                yield Both(picture, picture if same else None)
+            return
+        with closing(decoded(images, numbers, other.where, other.preprocess)) as second:
+            for pair in zip(first, second, strict=True):
+                yield Both(*pair)
 
 
 def auditor(job: Job) -> Auditor:

@@ -25,7 +25,7 @@ _WORST = 8
 
 @dataclass(frozen=True)
 class Energy:
-    """Sums of squares over all pictures, by channel: of the difference, of the reference, and of the layer."""
+    """Sums of squares over all pictures, by channel: of the difference, the reference, and the layer."""
 
     noise: Array
     signal: Array

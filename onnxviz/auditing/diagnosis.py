@@ -19,7 +19,7 @@ from onnxviz.graph.quantisation import scale_when_made
 LEAST_OWN = {"float": 70.0, "half": 30.0, "quantised": 12.0}
 _ERROR = {"float": 40.0, "half": 20.0, "quantised": 12.0}
 _BELOW_PEERS = 12.0
-_LITTLE_USED = 0.15
+_LITTLE_USED, _INPUT_USED = 0.15, 0.25
 _GAIN = (0.5, 2.0)
 _SAME_DIRECTION = 0.9
 
@@ -50,9 +50,12 @@ def diagnose(
     """
     levels = [each.own.sqnr for each in layers if each.own is not None and each.quantised]
     usual = float(np.nanmedian(levels)) if levels and not np.isnan(levels).all() else np.nan
-    findings = []
+    findings: list[Finding] = []
+    misread: set[str] = set()  # tensors whose scale does not fit: whoever reads them is not at fault
     for each in layers:
         name = each.stage.name
+        if misread.intersection(each.stage.inputs):
+            continue
         known = [one for one in health if one.layer == name and one.code in _EXPLAINS]
         if each.own is None or name in excused or any(one.channel is None for one in known):
             continue
@@ -64,6 +67,8 @@ def diagnose(
         if np.isnan(level) and (channels[name].nan.any() or channels[name].infinite.any()):
             continue  # NaN has findings of its own
         findings.append(_named(each, channels[name], level, reference))
+        if findings[-1].code == "quantisation-scale":
+            misread.add(each.stage.tensor)
     return findings
 
 
@@ -84,7 +89,7 @@ def _named(each: Compared, channels: Channels, level: float, reference: Model) -
     alone = f"fed the reference's activations, the layer is {level:.1f} dB from the reference's"
     if each.quantised and (_misfit(each, channels) or _same_directions(each.match)):
         detail = f"{alone}, {own.gain:.3g} times as large{_range(channels)}: a scale does not fit"
-        return finding("quantisation-scale", name, None, own.gain, detail, severity)
+        return finding("quantisation-scale", name, None, own.gain, detail)
     if _has_batchnorm(each.match.reference.stage) and not _has_batchnorm(each.stage):
         detail = (
             f"{alone}: the BatchNormalization folded into it is not the reference's{_fold(each, reference)}"
@@ -159,7 +164,7 @@ def folded(model: Model, stage: Stage, filters: Filters | None) -> Filters | Non
 
 
 def scale_findings(model: Model, stages: Sequence[Stage]) -> list[Finding]:
-    """Quantised tensors that are written with one scale and read with another, named by the layer that writes."""
+    """Quantised tensors that are written with one scale and read with another; named is who writes."""
     findings = []
     for stage in stages:
         value = model.tensor(stage.tensor)
@@ -180,15 +185,34 @@ def scale_findings(model: Model, stages: Sequence[Stage]) -> list[Finding]:
     return findings
 
 
-def range_findings(channels: Mapping[str, Channels], taken: Sequence[Finding]) -> list[Finding]:
-    """Quantisers whose range is hardly used, or cuts off much, where no comparison named them."""
+def input_scale_findings(channels: Mapping[str, Channels]) -> list[Finding]:
+    """Quantisers of inputs that the pictures do not fit: what a picture's numbers can be is known."""
+    findings = []
+    for name, each in channels.items():
+        if each.stage.layer.op != "QuantizeLinear" or each.range is None or each.used is None:
+            continue
+        clipped = 0.0 if each.clipped is None else float(each.clipped.mean())
+        if each.used < _INPUT_USED or clipped > CLIPPED:
+            detail = (
+                f"of the range of the input's quantiser the pictures use {each.used:.0%}, and {clipped:.1%} of "
+                "their numbers are cut off: its scale does not fit, or the preprocessing"
+            )
+            findings.append(finding("quantisation-scale", name, None, each.used, detail))
+    return findings
+
+
+def range_findings(channels: Mapping[str, Channels], taken: Sequence[Finding], alone: bool) -> list[Finding]:
+    """Quantisers whose range is hardly used, or cuts off much, where nothing named them.
+
+    `alone` says that there is no reference, to which a layer that cuts off too much would have been compared.
+    """
     named = {one.layer for one in taken if one.code == "quantisation-scale"}
     findings = []
     for name, each in channels.items():
         if each.range is None or name in named:
             continue
         clipped = 0.0 if each.clipped is None else float(each.clipped.mean())
-        if clipped > CLIPPED:
+        if clipped > CLIPPED and alone:
             detail = f"{clipped:.1%} of its activations are cut off at the end of the range"
             findings.append(finding("quantisation-scale", name, None, clipped, detail, "warning"))
         elif each.used is not None and 0 < each.used < _LITTLE_USED and each.filters is not None:

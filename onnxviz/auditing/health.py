@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from onnxviz.auditing.findings import Finding, finding
+from onnxviz.auditing.findings import Finding, Severity, finding
 from onnxviz.auditing.matching import Match
 from onnxviz.auditing.probing import Look
 from onnxviz.auditing.stages import Stage
@@ -26,8 +26,12 @@ SATURATED = 0.5
 CLIPPED = 0.05
 """A layer that loses more than this share of its activations at the end of its range has too small a one."""
 
+ENOUGH = 100
+"""Pictures; of fewer, without a reference, it is no wonder that some channels sleep."""
+
 _SAME = 1e-3
 _FEW = 8
+_WORDS = {"nan": "NaN", "infinite": "an infinity"}
 
 
 @dataclass(frozen=True)
@@ -170,7 +174,10 @@ def _doubles(sums: Sums, tensor: str, low: Array, high: Array, constant: Array) 
 
 
 def health_findings(
-    found: Mapping[str, Channels], matches: Sequence[Match] = (), sums: Sums | None = None
+    found: Mapping[str, Channels],
+    matches: Sequence[Match] = (),
+    sums: Sums | None = None,
+    pictures: int = 0,
 ) -> tuple[list[Finding], dict[str, list[str]]]:
     """What is wrong with channels and weights, at the layer where it begins; and what the reference has too.
 
@@ -184,7 +191,12 @@ def health_findings(
     for name, each in found.items():
         before = [by_tensor[tensor] for tensor in each.stage.inputs if tensor in by_tensor]
         alike = _alike(each, partners.get(name), sums)
-        own = [*_of_weights(each), *_broken(each, before), *_idle(each, before), *_twice(each)]
+        own = [
+            *_of_weights(each),
+            *_broken(each, before),
+            *_idle(each, before, sums, pictures),
+            *_twice(each),
+        ]
         for one in own:
             if one.channel is not None and one.channel in alike.get(one.code, ()):
                 inherited.setdefault(name, []).append(f"{one.code} {one.channel}")
@@ -203,7 +215,7 @@ def _of_weights(each: Channels) -> list[Finding]:
             name,
             channel,
             weights.nan if kind == "nan" else weights.infinite,
-            f"the weights of channel {channel} hold {'NaN' if kind == 'nan' else 'an infinity'}; export again",
+            f"the weights of channel {channel} hold {_WORDS[kind]}; export again",
         )
         for channel, kind in each.broken.items()
     ]
@@ -228,11 +240,11 @@ def _of_weights(each: Channels) -> list[Finding]:
                 f"{weights.lowest:.4g} to {weights.highest:.4g}: a quantiser would waste its range on them",
             )
         )  # fmt: skip
-    if weights.clipped is not None and weights.clipped > CLIPPED and weights.count > 1000:
+    if weights.clipped is not None and weights.clipped > CLIPPED:
         findings.append(
             finding(
                 "weight-clipped", name, None, weights.clipped,
-                f"{weights.clipped:.1%} of the quantised weights stand at a bound: their scale may be too small",
+                f"{weights.clipped:.1%} of the quantised weights stand at a bound: is their scale too small?",
             )
         )  # fmt: skip
     return findings
@@ -264,21 +276,32 @@ def _broken(each: Channels, before: Sequence[Channels]) -> list[Finding]:
     ]  # fmt: skip
 
 
-def _idle(each: Channels, before: Sequence[Channels]) -> list[Finding]:
-    """Dead, constant and saturated channels of layers with weights, and not for want of a living input."""
+def _idle(each: Channels, before: Sequence[Channels], sums: Sums | None, pictures: int) -> list[Finding]:
+    """Dead, constant and saturated channels of layers with weights, and not for want of a living input.
+
+    A channel that wakes where the layer is fed the reference's activations is idle for what lies before it.
+    """
     name = each.stage.name
     findings = []
+    few: Severity | None = "info" if pictures < ENOUGH and sums is not None else None
     if each.filters is not None:
         starved = _starved(each, before)
+        alone = None if sums is None else sums.get(f"sum:own-energy:{each.stage.tensor}")
+        if alone is not None and len(alone) == len(each.low):
+            starved = starved | ((alone > 0) & ~each.filters.zero)
+            few = None
         for channel in np.nonzero((each.dead | each.constant) & ~starved)[0]:
             if each.dead[channel]:
-                why = "its filter is zero" if each.filters.zero[channel] else "it is zero in every picture"
+                zero = bool(each.filters.zero[channel])
+                why = "its filter is zero" if zero else f"it is zero in all {pictures} pictures"
                 detail = f"channel {channel} is dead: {why}"
-                findings.append(finding("dead-channel", name, int(channel), 0.0, detail))
+                findings.append(
+                    finding("dead-channel", name, int(channel), 0.0, detail, None if zero else few)
+                )
             else:
                 value = float(each.low[channel])
                 detail = f"channel {channel} is {value:.4g} everywhere in every picture"
-                findings.append(finding("constant-channel", name, int(channel), value, detail))
+                findings.append(finding("constant-channel", name, int(channel), value, detail, few))
     if each.clipped is not None:
         for channel in np.nonzero(each.saturated)[0]:
             share = float(each.clipped[channel])

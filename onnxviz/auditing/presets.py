@@ -23,7 +23,7 @@ TRIED = 24
 _SURE = 8  # pictures without which nothing is said of confidence
 _CLOSER = 0.25  # of the divergence in use: so near must another way come to the reference
 _APART = 0.05  # nats: less than that is no reason to look for another way
-_MORE_CONFIDENT = 0.05
+_MORE_CONFIDENT = 0.03
 _MOST_OF_THEM = 0.75
 _SWAPPED: Mapping[Color, Color] = {"RGB": "BGR", "BGR": "RGB"}
 

@@ -63,7 +63,10 @@ class Stage:
 
 
 def stages(model: Model) -> tuple[Stage, ...]:
-    """The layers of a model in chains, in the graph's order; what only moves numbers is in none."""
+    """The layers of a model in chains, in the graph's order; what only moves numbers is in none.
+
+    A quantiser of an input is a stage of its own.
+    """
     graph = model.ir_model.graph
     moving, outputs = dependents(graph, graph.inputs), set(graph.outputs)
     chains: dict[ir.Value, list[Layer]] = {}
@@ -76,7 +79,7 @@ def stages(model: Model) -> tuple[Stage, ...]:
             chains[made] = [*chains.pop(data[0]), layer]
         elif gated is not None and all(value in chains for value in gated):
             chains[made] = [*chains.pop(gated[0]), *chains.pop(gated[1]), layer]
-        elif node.op_type not in MOVERS:
+        elif node.op_type not in MOVERS or _is_input_quantiser(node):
             chains[made] = [layer]
     ends = {*chains, *graph.inputs}
     ordered = sorted(chains.values(), key=lambda chain: chain[0].index)
@@ -84,6 +87,10 @@ def stages(model: Model) -> tuple[Stage, ...]:
         Stage(chain[0], tuple(chain), _inputs(_maker(model.tensor(chain[0].tensor)), ends))
         for chain in ordered
     )
+
+
+def _is_input_quantiser(node: ir.Node) -> bool:
+    return node.op_type == "QuantizeLinear" and node.inputs[0] is not None and node.inputs[0].is_graph_input()
 
 
 def _maker(value: ir.Value) -> ir.Node:

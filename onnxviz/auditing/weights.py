@@ -90,7 +90,9 @@ def weight_health(model: Model, stage: Stage) -> WeightHealth | None:
         if numbers.dtype.kind in "iu" and numbers.dtype.itemsize == 1:
             ends = np.iinfo(numbers.dtype)
             # Where integers are symmetric -128 is never written, so that -127 is the bound.
-            at_bound += int(((numbers == ends.max) | (numbers <= ends.min + (ends.min < 0))).sum())
+            there = int(((numbers == ends.max) | (numbers <= ends.min + (ends.min < 0))).sum())
+            # The largest of each channel defines its scale, and stands there rightly.
+            at_bound += max(0, there - (numbers.shape[0] if numbers.ndim > 1 else numbers.size))
             quantised += numbers.size
         arrays.append(numbers.astype(np.float64).ravel())
     if not arrays:

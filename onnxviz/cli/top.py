@@ -6,8 +6,8 @@ import click
 
 from onnxviz.cli.console import print_json, progress, say, warn
 from onnxviz.cli.options import FOLDER, PICTURES, output_place, read_inputs, shared
-from onnxviz.methods.save_top import listed, save_top
 from onnxviz.methods.engines import ENGINES
+from onnxviz.methods.save_top import listed, save_top
 from onnxviz.methods.top.images import top_images
 
 

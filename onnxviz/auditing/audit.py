@@ -1,0 +1,329 @@
+"""`audit`: is the file that ships healthy, and is it still the model that was trained?"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy.typing as npt
+
+from onnxviz.auditing.baseline import compare, load_baseline
+from onnxviz.auditing.case import Case, Clock, Plan, measure
+from onnxviz.auditing.diagnosis import scale_findings
+from onnxviz.auditing.drift import Reasons
+from onnxviz.auditing.findings import Finding, counts, finding, in_order
+from onnxviz.auditing.gates import Gate, judge, parse_gates
+from onnxviz.auditing.health import health_entries, health_findings, static_channels
+from onnxviz.auditing.identity import RawFile, identity
+from onnxviz.auditing.job import BATCH, File
+from onnxviz.auditing.policy import Policy, load_policy, weighed
+from onnxviz.auditing.stages import stages
+from onnxviz.auditing.structure import fallback_findings, structure, structure_findings
+from onnxviz.auditing.subject import Subject, subject
+from onnxviz.auditing.verdict import verdict
+from onnxviz.errors import ModelError, SelectorError, did_you_mean
+from onnxviz.graph.model import Model, ModelLike, load
+from onnxviz.methods.engines import ENGINES, Engine
+from onnxviz.methods.manifest import json_text
+from onnxviz.methods.top.job import portable
+from onnxviz.runtime.devices import resolve
+from onnxviz.vision.preprocess import METADATA_KEY, Preprocess
+from onnxviz.vision.read import Images
+from onnxviz.vision.sources import list_set
+
+Array: TypeAlias = npt.NDArray[Any]
+How: TypeAlias = "Preprocess | Mapping[str, object] | str | None"
+
+SCHEMA = "onnxviz-audit/1"
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found.
+
+    Attributes:
+        document: What audit.json holds; its schema is `onnxviz/auditing/audit.schema.json`.
+        reasons: The pictures whose explanations differ most, the worst first.
+    """
+
+    document: Mapping[str, Any]
+    reasons: tuple[Reasons, ...] = field(default=(), repr=False)
+
+    @property
+    def gates_hold(self) -> bool:
+        """Whether no gate failed."""
+        return all(gate["holds"] for gate in self.document["gates"] if gate["severity"] == "error")
+
+    def save(self, folder: str | Path, overwrite: bool = False) -> Path:
+        """Write audit.json, junit.xml, report.html, its pictures and manifest.json into a folder.
+
+        Raises:
+            OutputError: The folder cannot be written, or holds files and `overwrite` is false.
+        """
+        from onnxviz.auditing.save import save_audit
+
+        return save_audit(self, folder, overwrite)
+
+
+def audit(
+    model: ModelLike,
+    images: Images | None = None,
+    reference: "ModelLike | None" = None,
+    *,
+    preprocess: How = None,
+    reference_preprocess: How = None,
+    labels: str | Path | None = None,
+    output: str | None = None,
+    explain: int = 8,
+    method: str = "grad-cam",
+    seed: int = 0,
+    fail_on: Sequence[str] = (),
+    policy: str | Path | None = None,
+    baseline: str | Path | None = None,
+    engine: Engine = "local",
+    ray_address: str | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+    batch: int | None = None,
+    inputs: Mapping[str, Array] | None = None,
+    size: tuple[int, int] | None = None,
+    notify: Callable[[str], object] = lambda _message: None,
+) -> dict[str, Any]:
+    """Audit a file: its identity, structure and health, and its agreement with a reference.
+
+    Args:
+        model: A model, path or proto.
+        images: Any number of pictures, as few are in memory at a time (see
+            `onnxviz.vision.sources.list_set`); folders named after classes tell what is right. None: only
+            what the file alone tells.
+        reference: Another export, precision or quantisation of the same model.
+        preprocess: A preset, TOML file, mapping or `Preprocess`; None: the model's metadata, else a guess.
+        reference_preprocess: Of the reference; None: its metadata, else as the model's.
+        labels: A file of class names; None: the models' metadata.
+        output: Which output holds the classes; None: the first that looks like scores.
+        explain: On how many pictures explanations are compared and checked; 0: none.
+        method: How they are explained.
+        seed: For all that samples.
+        fail_on: Gates such as "agreement.top1<0.98": see docs/audit.md.
+        policy: A TOML file of gates and severities.
+        baseline: An earlier audit.json to compare with.
+        engine: "local", or "ray": on the workers of a Ray cluster (needs `onnxviz[ray]`).
+        ray_address: Of a running Ray cluster; None: one on this machine.
+        workers: Models that run at once with Ray; None: one for each GPU, or for every two CPUs.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        batch: Pictures per run; None: chosen.
+        inputs: The models' other inputs, by name; the same for all pictures.
+        size: Another (height, width) than the models were exported for, where their graphs allow it.
+        notify: Called with a message for each picture that is passed over.
+
+    Returns:
+        What audit.json holds: see docs/audit.md.
+
+    Raises:
+        PolicyError: A gate, the policy or the baseline cannot be read.
+        ImageError: Not one of the pictures can be used.
+        OnnxvizError: Of the kind that fits: the reference, the selector, or the device.
+    """
+    found = run_audit(
+        model,
+        images,
+        reference,
+        preprocess=preprocess,
+        reference_preprocess=reference_preprocess,
+        labels=labels,
+        output=output,
+        explain=explain,
+        method=method,
+        seed=seed,
+        fail_on=fail_on,
+        policy=policy,
+        baseline=baseline,
+        engine=engine,
+        ray_address=ray_address,
+        workers=workers,
+        device=device,
+        batch=batch,
+        inputs=inputs,
+        size=size,
+        notify=notify,
+    )
+    return dict(found.document)
+
+
+def run_audit(
+    model: ModelLike,
+    images: Images | None = None,
+    reference: "ModelLike | None" = None,
+    *,
+    preprocess: How = None,
+    reference_preprocess: How = None,
+    labels: str | Path | None = None,
+    output: str | None = None,
+    explain: int = 8,
+    method: str = "grad-cam",
+    seed: int = 0,
+    fail_on: Sequence[str] = (),
+    policy: str | Path | None = None,
+    baseline: str | Path | None = None,
+    engine: Engine = "local",
+    ray_address: str | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+    batch: int | None = None,
+    inputs: Mapping[str, Array] | None = None,
+    size: tuple[int, int] | None = None,
+    notify: Callable[[str], object] = lambda _message: None,
+) -> Audit:
+    """As `audit`, with the pictures that go into the report."""
+    if engine not in ENGINES:
+        raise SelectorError(
+            f"no engine {engine!r}{did_you_mean(engine, ENGINES)}; choose {', '.join(ENGINES)}"
+        )
+    if reference is not None and images is None:
+        raise SelectorError("a reference is compared on pictures; give some (--images FOLDER)")
+    rules = Policy() if policy is None else load_policy(policy)
+    asked = Asked(
+        rules,
+        parse_gates([*rules.fail_on, *fail_on], rules.warn_on),
+        baseline,
+        None if baseline is None else load_baseline(baseline),
+    )
+    plan = Plan(method, explain, seed, labels, output, batch or BATCH, engine, ray_address, workers, notify)
+    settings = {
+        "method": method,
+        "explain": explain,
+        "seed": seed,
+        "engine": engine,
+        "batch": plan.batch,
+        "size": size,
+        "output": output,
+    }
+    clock = Clock()
+    resolve(device)
+    raw = RawFile.of(model)
+    findings = structure_findings(raw)
+    document = _blank(identity(raw, None, device), structure(raw, None), settings)
+    try:
+        with clock("load"):
+            loaded = load(model)
+            document["identity"] = identity(raw, loaded, device)
+            document["structure"] = structure(raw, device)
+    except ModelError as err:
+        findings.append(finding("not-loadable", None, None, None, str(err)))
+        return _finished(document, findings, asked, clock)
+    findings += fallback_findings(document["structure"])
+    if images is None:
+        return _finished(document, [*findings, *_still(loaded, document)], asked, clock)
+    given = dict(inputs or {})
+    pictures = tuple(list_set(images))
+    audited = subject(loaded, preprocess, given, size, device)
+    other, files = None, [_file(audited, given, size, device), None]
+    if reference is not None:
+        with clock("load"):
+            theirs = load(reference)
+            names = {value.name for value in theirs.inputs}
+            shared = {name: array for name, array in given.items() if name in names}
+            how = _reference_way(theirs, preprocess, reference_preprocess, audited)
+            other = subject(theirs, how, shared, size, device)
+            document["reference"] = identity(RawFile.of(reference), theirs, device)
+            files[1] = _file(other, shared, size, device)
+    case = Case(audited, other, (files[0], files[1]), pictures, plan, clock)  # type: ignore[arg-type]
+    found = measure(case)
+    document |= found.parts
+    document["warnings"] += [*_guesses(audited, other), *case.warnings]
+    return _finished(document, [*findings, *found.findings], asked, clock, found.reasons)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the report is judged by."""
+
+    policy: Policy
+    gates: Sequence[Gate]
+    baseline: str | Path | None
+    earlier: Mapping[str, Any] | None
+
+
+def _finished(
+    document: dict[str, Any],
+    findings: Sequence[Finding],
+    asked: Asked,
+    clock: Clock,
+    reasons: Sequence[Reasons] = (),
+) -> Audit:
+    """The report with its findings counted, its gates judged, and its verdict."""
+    ordered = in_order(weighed(findings, asked.policy))
+    document["findings"] = [one.to_dict() for one in ordered]
+    document["counts"] = counts(ordered)
+    document["seconds"] = {part: round(taken, 3) for part, taken in clock.seconds.items()}
+    plain = _plain(document)
+    if asked.earlier is not None and asked.baseline is not None:
+        plain["baseline"] = compare(plain, asked.earlier, asked.baseline)
+    plain["gates"] = judge(asked.gates, plain)
+    plain["verdict"], plain["reasons"] = verdict(ordered, plain["gates"])
+    return Audit(plain, tuple(reasons))
+
+
+def _plain(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The report as JSON reads it back: what JSON has no word for is null."""
+    found: dict[str, Any] = json.loads(json_text(document))
+    return found
+
+
+def _blank(own: Mapping[str, Any], built: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A report of which nothing is measured yet."""
+    return {
+        "schema": SCHEMA,
+        "verdict": "pass",
+        "reasons": [],
+        "gates": [],
+        "counts": {},
+        "findings": [],
+        "identity": own,
+        "reference": None,
+        "structure": built,
+        "pictures": None,
+        "preprocessing": None,
+        "health": None,
+        "agreement": None,
+        "layers": [],
+        "first_break": None,
+        "lowest": [],
+        "unmatched": {"audited": [], "reference": []},
+        "drift": None,
+        "faithfulness": None,
+        "sanity": None,
+        "baseline": None,
+        "passes": {"audited": {}, "reference": {}, "explanations": 0},
+        "seconds": {},
+        "settings": settings,
+        "warnings": [],
+    }
+
+
+def _still(model: Model, document: dict[str, Any]) -> list[Finding]:
+    """What the file alone tells: its weights and its scales."""
+    own = stages(model)
+    known = static_channels(model, own)
+    findings, inherited = health_findings(known)
+    document["health"] = {"layers": health_entries(known, inherited)}
+    return [*findings, *scale_findings(model, own)]
+
+
+def _file(made: Subject, inputs: Mapping[str, Array], size: tuple[int, int] | None, device: str) -> File:
+    return File(portable(made.model), made.query.preprocess, inputs, size, device)
+
+
+def _reference_way(theirs: Model, given: How, own: How, audited: Subject) -> How:
+    """How the reference is fed: as said, as its file says, else as the audited file."""
+    if own is not None:
+        return own
+    if given is None and METADATA_KEY in theirs.metadata:
+        return None
+    return given if given is not None else audited.query.preprocess
+
+
+def _guesses(*subjects: Subject | None) -> list[str]:
+    told = [one.query.preprocess.source for one in subjects if one is not None]
+    return [f"preprocessing: {source}" for source in dict.fromkeys(told) if source.startswith("guess")]
