@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from onnxviz.auditing.audit import audit
     from onnxviz.autodiff.pullback import gradient
     from onnxviz.autodiff.ruleset import ZERO, RuleSet, vjp
     from onnxviz.errors import OnnxvizError
@@ -49,6 +50,7 @@ _HOMES = {
     "TopImages": "methods.top.images",
     "ZERO": "autodiff.ruleset",
     "activations": "methods.activations",
+    "audit": "auditing.audit",
     "deconv": "methods.deconv",
     "explain": "methods.explain",
     "explainer": "methods.explainer",
@@ -76,6 +78,7 @@ __all__ = [
     "Target",
     "TopImages",
     "activations",
+    "audit",
     "deconv",
     "explain",
     "explainer",

@@ -24,7 +24,7 @@ from onnxviz.auditing.diagnosis import (
 )
 from onnxviz.auditing.drift import Reasons, drift_entry, drift_findings, explained
 from onnxviz.auditing.findings import Finding, finding
-from onnxviz.auditing.health import Channels, channels, health_entries, health_findings
+from onnxviz.auditing.health import ENOUGH, Channels, channels, health_entries, health_findings
 from onnxviz.auditing.job import File, Job
 from onnxviz.auditing.matching import Match
 from onnxviz.auditing.outputs import class_scores, paired
@@ -202,7 +202,26 @@ def measure(case: Case) -> Measured:
     with clock("explanations"):
         more = _explanations(case, matches, sums, job, parts, findings)
     parts["passes"] = _passes(case, sums)
-    return Measured(parts, findings, more)
+    case.warnings.extend(_few(parts))
+    return Measured(parts, _once(findings), more)
+
+
+def _once(findings: Sequence[Finding]) -> list[Finding]:
+    """Without what follows from a scale that does not fit."""
+    misfits = {one.layer for one in findings if one.code == "quantisation-scale"}
+    return [one for one in findings if one.code != "saturated" or one.layer not in misfits]
+
+
+def _few(parts: Mapping[str, Any]) -> list[str]:
+    """What few pictures leave open: the least share that they do not rule out (Wilson 1927, 95%)."""
+    count, answers = parts["pictures"]["count"], parts.get("agreement")
+    if answers is None or answers["top1"] is None or count >= ENOUGH:
+        return []
+    share, z = answers["top1"], 1.96
+    middle = share + z * z / (2 * count)
+    spread = z * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    least = (middle - spread) / (1 + z * z / count)
+    return [f"{count} pictures are few: a top-1 agreement of {share:.1%} may in truth be {least:.0%}"]
 
 
 def _first(case: Case) -> list[tuple[int, Array, Array | None]]:

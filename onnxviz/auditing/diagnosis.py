@@ -194,8 +194,8 @@ def input_scale_findings(channels: Mapping[str, Channels]) -> list[Finding]:
         clipped = 0.0 if each.clipped is None else float(each.clipped.mean())
         if each.used < _INPUT_USED or clipped > CLIPPED:
             detail = (
-                f"of the range of the input's quantiser the pictures use {each.used:.0%}, and {clipped:.1%} of "
-                "their numbers are cut off: its scale does not fit, or the preprocessing"
+                f"of the range of the input's quantiser the pictures use {each.used:.0%}, and {clipped:.1%} "
+                "of their numbers are cut off: its scale does not fit, or the preprocessing"
             )
             findings.append(finding("quantisation-scale", name, None, each.used, detail))
     return findings

@@ -20,6 +20,7 @@ _COMMANDS = {
     "maximize": "What would it like to see: pictures that raise a channel, a layer or a class.",
     "deconv": "What in a picture excited a channel: Zeiler-Fergus projections.",
     "top": "The pictures and patches that excite a channel most.",
+    "audit": "Is this file healthy, and does it still agree with that one?",
     "export": "Write a rewritten model: exposed tensors, gradients.",
     "demo": "All of it, in a minute, on the model and the picture that come along.",
     "doctor": "Versions, devices, and why CUDA is or is not used.",
@@ -125,4 +126,5 @@ def main() -> None:
       onnxviz activations model.onnx cat.png --layer first-conv
       onnxviz explain model.onnx cat.png --target "Egyptian cat"
       onnxviz maximize model.onnx --target "Egyptian cat"
+      onnxviz audit model-int8.onnx model.onnx --images photos
     """

@@ -27,9 +27,14 @@ def write_png(path: str | os.PathLike[str], image: Pixels) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
+    write_atomic(path, png_bytes(image))
+
+
+def png_bytes(image: Pixels) -> bytes:
+    """A picture uint8 [H, W, 3] as the bytes of a PNG file; equal pictures give equal bytes."""
     data = io.BytesIO()
     Image.fromarray(image).save(data, "PNG", optimize=False, compress_level=4)
-    write_atomic(path, data.getvalue())
+    return data.getvalue()
 
 
 @contextlib.contextmanager
