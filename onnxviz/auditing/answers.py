@@ -48,13 +48,12 @@ def against(
             d = np.abs(a - r)
         farther = np.maximum(farther, np.nan_to_num(d, nan=np.inf).max(axis=1))
         arrays |= {
-            f"max:abs:{ours}": np.array(d.max()),
-            f"sum:abs:{ours}": np.array(d.sum()),
-            f"sum:count:{ours}": np.array(d.size),
-            f"sum:noise:{ours}": np.array((d * d).sum()),
-            f"sum:signal:{ours}": np.array((r * r).sum()),
-            f"sum:dot:{ours}": np.array((a * r).sum()),
-            f"sum:energy:{ours}": np.array((a * a).sum()),
+            f"max:answer-abs:{ours}": np.array(d.max()),
+            f"sum:answer-abs:{ours}": np.array(d.sum()),
+            f"sum:answer-count:{ours}": np.array(d.size),
+            f"sum:answer-noise:{ours}": np.array((d * d).sum()),
+            f"sum:answer-signal:{ours}": np.array((r * r).sum()),
+            f"sum:answer-energy:{ours}": np.array((a * a).sum()),
         }
     ours_chances, theirs_chances = both_chances
     if ours_chances is None or theirs_chances is None:

@@ -142,7 +142,9 @@ class Auditor:
                 arrays[f"sum:nan:{tensor}"] = np.isnan(rows).sum(axis=0)
                 arrays[f"sum:total:{tensor}"] = np.where(np.isfinite(rows), rows, 0).sum(axis=0)
                 if len(rows) == n:
-                    arrays[f"sum:print:{tensor}"] = (np.nan_to_num(rows) * weights[:, None]).sum(axis=0)
+                    arrays[f"sum:print:{tensor}"] = (
+                        np.nan_to_num(rows, posinf=0, neginf=0) * weights[:, None]
+                    ).sum(axis=0)
             else:
                 arrays[f"sum:{kind}{figure}:{tensor}"] = rows.sum(axis=0)
         return Sums(arrays)

@@ -287,7 +287,10 @@ def _ways(
             ]
         )
     pictures = [case.images[number] for number in numbers]
-    return tried(case.audited, scores, pictures, [classes[n] for n in numbers], chances, case.plan.batch)
+    other = None if case.reference is None else case.reference.query.preprocess
+    return tried(
+        case.audited, scores, pictures, [classes[n] for n in numbers], chances, case.plan.batch, other
+    )
 
 
 def _alone(subject: Subject, array: Array, why: str) -> dict[str, Array]:

@@ -58,7 +58,8 @@ class Energy:
 
     @property
     def _dot(self) -> float:
-        return float(self.signal.sum() + self.energy.sum() - self.noise.sum()) / 2
+        with np.errstate(invalid="ignore"):  # infinity less infinity
+            return float(self.signal.sum() + self.energy.sum() - self.noise.sum()) / 2
 
     def without(self, channels: Sequence[int]) -> "Energy":
         """The same but for some channels."""
@@ -214,12 +215,12 @@ def _ratio(one: float, other: float) -> float:
 def of_outputs(sums: Sums, output: str) -> Mapping[str, float]:
     """The figures of one output of both files."""
     energy = Energy(
-        *(np.array([sums.number(f"sum:{name}:{output}")]) for name in ("noise", "signal", "energy"))
+        *(np.array([sums.number(f"sum:answer-{name}:{output}")]) for name in ("noise", "signal", "energy"))
     )
-    count = sums.number(f"sum:count:{output}")
+    count = sums.number(f"sum:answer-count:{output}")
     return {
-        "max_abs": sums.number(f"max:abs:{output}"),
-        "mean_abs": sums.number(f"sum:abs:{output}") / count if count else math.nan,
+        "max_abs": sums.number(f"max:answer-abs:{output}"),
+        "mean_abs": sums.number(f"sum:answer-abs:{output}") / count if count else math.nan,
         "cosine": energy.cosine,
         "relative_l2": energy.relative_l2,
         "sqnr_db": energy.sqnr,

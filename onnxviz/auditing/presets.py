@@ -21,8 +21,8 @@ TRIED = 24
 """Pictures that are fed in every way."""
 
 _SURE = 8  # pictures without which nothing is said of confidence
-_CLOSER = 0.25  # of the divergence in use: so near must another way come to the reference
-_APART = 0.05  # nats: less than that is no reason to look for another way
+# Another way is right that comes so much nearer to the reference than the one in use, which is so far (nats).
+_NEARER = ((0.05, 0.25), (1e-4, 0.02))
 _MORE_CONFIDENT = 0.03
 _MOST_OF_THEM = 0.75
 _SWAPPED: Mapping[Color, Color] = {"RGB": "BGR", "BGR": "RGB"}
@@ -53,9 +53,11 @@ class Tried:
     kl: Array
 
 
-def ways(used: Preprocess, where: PictureInput) -> list[Way]:
-    """The ways worth trying, the one in use first; each set of numbers once."""
+def ways(used: Preprocess, where: PictureInput, other: Preprocess | None = None) -> list[Way]:
+    """The ways worth trying, the one in use first, then that of the reference; each set of numbers once."""
     found = [Way("in use", used, like=True)]
+    if other is not None and (other.color == "L") == (used.color == "L"):
+        found.append(Way("as the reference", replace(used, **_numbers(other))))
     if where.channels in (3, None):
         swapped = replace(used, color=_SWAPPED.get(used.color, used.color))
         backwards = replace(used, mean=used.mean[::-1], std=used.std[::-1])
@@ -82,6 +84,10 @@ def ways(used: Preprocess, where: PictureInput) -> list[Way]:
     return list(seen.values())
 
 
+def _numbers(preprocess: Preprocess) -> dict[str, Any]:
+    return {name: getattr(preprocess, name) for name in ("color", "scale", "mean", "std")}
+
+
 def _whole(preprocess: Preprocess) -> bool:
     """Whether pixels stay whole numbers."""
     return (
@@ -102,6 +108,7 @@ def tried(
     classes: Sequence[int],
     reference: Array | None,
     batch: int,
+    other: Preprocess | None = None,
 ) -> list[Tried]:
     """Feed pictures in every way.
 
@@ -112,6 +119,7 @@ def tried(
         classes: The class of each, -1 where it is not known.
         reference: The reference's probabilities [N, C] of the pictures fed in its own way; or None.
         batch: Pictures per run.
+        other: How the reference is fed.
     """
     query = subject.query
     plain = Preprocess(
@@ -125,7 +133,7 @@ def tried(
     wanted = np.array(classes)
     return [
         _answered(way, _chances(subject, scores, _fed(pixels, way, query.where), batch), wanted, reference)
-        for way in ways(query.preprocess, query.where)
+        for way in ways(query.preprocess, query.where, other)
     ]
 
 
@@ -238,7 +246,7 @@ def _by_reference(used: Tried, others: Sequence[Tried]) -> Verdict | None:
     far = float(used.kl.mean())
     best = min(others, key=lambda each: float(each.kl.mean()))
     near = float(best.kl.mean())
-    if far < _APART or near > _CLOSER * far or best.same.mean() < used.same.mean():
+    if not any(far > apart and near <= closer * far for apart, closer in _NEARER):
         return None, ""
     return best, f"{near:.3g} nats from the reference's answers, {far:.3g} in use"
 

@@ -126,7 +126,8 @@ def probabilities(values: npt.NDArray[Any], scores: Scores) -> npt.NDArray[np.fl
         return exact
     axis = scores.classes
     highest = exact.max(axis=axis, keepdims=True)
-    shifted = np.exp(exact - np.where(np.isfinite(highest), highest, 0))
+    with np.errstate(over="ignore"):  # from one end of the range to the other
+        shifted = np.exp(exact - np.where(np.isfinite(highest), highest, 0))
     total = shifted.sum(axis=axis, keepdims=True)  # zero where every score is NaN
     return np.asarray(shifted / np.where(total > 0, total, 1), np.float64)
 
