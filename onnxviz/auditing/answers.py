@@ -68,7 +68,6 @@ def against(
         "sum:top5": np.array(top5_overlap(ours_chances, theirs_chances).sum()),
         "sum:kl": np.array(kl.sum()),
         "max:kl": np.array(kl.max()),
-        **_columns(audited, reference, outputs),
     }
     flips = [
         Flip(
@@ -121,20 +120,24 @@ def _differ_in_kind(outputs: Outputs) -> bool:
     return outputs.scores.squashed != outputs.reference_scores.squashed
 
 
-def _columns(
-    audited: Mapping[str, Array], reference: Mapping[str, Array], outputs: Outputs
-) -> dict[str, Array]:
-    """What tells whether the classes are in another order: sums of products of each class with each."""
-    a, r = scores_rows(audited, outputs.scores), scores_rows(reference, outputs.reference_scores)
-    if a is None or r is None or a.shape != r.shape or a.shape[1] > MOST_CLASSES:
-        return {}
-    return {
-        "sum:column:a": a.sum(axis=0),
-        "sum:column:r": r.sum(axis=0),
-        "sum:column:aa": (a * a).sum(axis=0),
-        "sum:column:rr": (r * r).sum(axis=0),
-        "sum:column:ar": a.T @ r,
-    }
+def columns(a: Array, r: Array) -> Sums:
+    """What tells whether the classes are in another order: sums of products of each class with each.
+
+    Args:
+        a: The audited file's scores of the classes for pictures, [N, C]; see `scores_rows`.
+        r: The reference's.
+    """
+    if a.shape != r.shape or a.shape[1] > MOST_CLASSES:
+        return Sums()
+    return Sums(
+        {
+            "sum:column:a": a.sum(axis=0),
+            "sum:column:r": r.sum(axis=0),
+            "sum:column:aa": (a * a).sum(axis=0),
+            "sum:column:rr": (r * r).sum(axis=0),
+            "sum:column:ar": a.T @ r,
+        }
+    )
 
 
 def scores_rows(answers: Mapping[str, Array], scores: Scores | None) -> npt.NDArray[np.float64] | None:

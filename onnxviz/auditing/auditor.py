@@ -10,11 +10,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from onnxviz.auditing.answers import against, classes_of
+from onnxviz.auditing.answers import against, classes_of, columns, scores_rows
 from onnxviz.auditing.job import Job, seeded
 from onnxviz.auditing.subject import Subject
 from onnxviz.auditing.sums import Sums, merge
-from onnxviz.auditing.watch import Watched, alone, watched
+from onnxviz.auditing.watch import Watched, alone, closer, watched
 from onnxviz.errors import ShapeError
 from onnxviz.graph.expose import expose
 from onnxviz.runtime.session import Session
@@ -23,6 +23,7 @@ from onnxviz.vision.read import Picture
 
 Array: TypeAlias = npt.NDArray[Any]
 
+_FLOAT32 = float(np.finfo(np.float32).max)
 _LARGEST = {"float16": 65504.0}
 
 
@@ -44,14 +45,16 @@ class Both:
 class Auditor:
     """The sessions that one process needs to reduce pictures.
 
-    `watch` makes the figures of the audited file's layers, `own` those of each layer alone, and `exposed`
-    the activations of the reference that both compare with; None where there is nothing to compare.
+    `watch` makes the figures of the audited file's layers for all pictures, `close` more of them for some,
+    `own` those of each layer alone, and `exposed` the activations of the reference that the two compare with;
+    None where there is nothing to compare.
     """
 
     job: Job
     audited: Subject
     reference: Subject | None
     watch: tuple[Watched, Session]
+    close: tuple[Watched, Session]
     own: tuple[Watched, Session] | None
     exposed: Session | None
 
@@ -65,9 +68,13 @@ class Auditor:
         usable = _usable(pictures, failed)
         size = at_once(self.audited, self.reference, self.job.batch)
         parts: list[Sums] = []
+        rows: list[tuple[Array, Array]] = []
         while some := list(islice(usable, size)):
-            parts.append(self._run(some, size, alone=len(parts) % self.job.stride == 0))
-        return reduce(merge, [*parts, self._passes()], Sums(failed=failed))
+            parts.append(self._run(some, size, len(parts) % self.job.stride == 0, rows))
+        if rows:
+            parts.append(columns(*(np.concatenate(each) for each in zip(*rows, strict=True))))
+        whole = reduce(merge, [*parts, self._passes()], Sums(failed=failed))
+        return self._by_tensor(whole)
 
     def _passes(self) -> Sums:
         """How often the files were run; what is told here is no longer counted there."""
@@ -82,8 +89,13 @@ class Auditor:
                 each.passes.clear()
         return Sums(counts)
 
-    def _run(self, pictures: Sequence[Both], size: int, alone: bool) -> Sums:
-        """What some pictures did; a file that takes a fixed number is given the last one again and again."""
+    def _run(
+        self, pictures: Sequence[Both], size: int, closer: bool, scores: list[tuple[Array, Array]]
+    ) -> Sums:
+        """What some pictures did; a file that takes a fixed number is given the last one again and again.
+
+        The scores of the classes in both files go into `scores`.
+        """
         n, numbers = len(pictures), [each.audited.number for each in pictures]
         names = [each.audited.name for each in pictures]
         fixed = size if self._fixed else n
@@ -97,12 +109,19 @@ class Auditor:
             y = _stacked([each.reference for each in pictures if each.reference is not None], fixed)
             theirs = {name: rows[:n] for name, rows in self.reference.answers(y, "answers").items()}
             found = merge(found, against(numbers, names, answers, theirs, self.job.outputs))
+            outputs = self.job.outputs
+            both = scores_rows(answers, outputs.scores), scores_rows(theirs, outputs.reference_scores)
+            if both[0] is not None and both[1] is not None:
+                scores.append((both[0], both[1]))
             found = merge(found, Sums(self._accuracy("reference", self.reference, theirs, numbers)))
-            if self.exposed is not None:
-                tensors = list(dict.fromkeys(self.watch[0].references.values()))
+            if self.exposed is not None and closer:
+                tensors = list(dict.fromkeys(self.close[0].references.values()))
                 fed = self.reference.run(self.exposed, y, "layers", on_device=tensors)
         found = merge(found, self._figures("", self.watch, x, n, numbers, fed, "layers"))
-        if self.own is not None and alone:
+        if closer:
+            found = merge(found, Sums({"sum:closer": np.array(n)}))
+            found = merge(found, self._figures("", self.close, x, n, numbers, fed, "layers, closer"))
+        if self.own is not None and closer:
             found = merge(found, self._figures("own-", self.own, x, n, numbers, fed, "layers alone"))
         return found
 
@@ -123,31 +142,68 @@ class Auditor:
     ) -> Sums:
         """The layers' figures for some pictures, each over the pictures."""
         what, session = watching
+        if not what.outputs:
+            return Sums()
         extra = {name: fed[tensor] for name, tensor in what.references.items()}
         out = self.audited.run(session, x, why, extra)
-        weights = np.array([seeded(number) for number in numbers])
         arrays: dict[str, Array] = {}
-        for (tensor, figure), name in what.outputs.items():
+        for name, (figure, tensors) in what.outputs.items():
             rows = out[name].astype(np.float64)
             rows = rows[:n] if len(rows) == len(x) else rows
+            key = f"{name}:{kind}"
             if figure == "high":
-                arrays[f"max:high:{tensor}"] = np.fmax.reduce(rows, axis=0)
-                most = _LARGEST.get(self.audited.model.tensor(tensor).dtype.numpy().name, np.inf)  # type: ignore[union-attr]
-                beyond = (rows > most) | (rows == np.inf)
-                arrays[f"sum:infinite:{tensor}"] = beyond.sum(axis=0)
+                arrays |= {
+                    f"max:{key}high": np.fmax.reduce(rows, axis=0),
+                    f"sum:{key}infinite": (rows > self._most(tensors)).sum(axis=0),
+                }
             elif figure == "low":
-                arrays[f"min:low:{tensor}"] = np.fmin.reduce(rows, axis=0)
-                arrays[f"sum:minus-infinite:{tensor}"] = (rows == -np.inf).sum(axis=0)
-            elif figure == "total":
-                arrays[f"sum:nan:{tensor}"] = np.isnan(rows).sum(axis=0)
-                arrays[f"sum:total:{tensor}"] = np.where(np.isfinite(rows), rows, 0).sum(axis=0)
+                arrays |= {
+                    f"min:{key}low": np.fmin.reduce(rows, axis=0),
+                    f"sum:{key}minus-infinite": (rows < -self._most(tensors)).sum(axis=0),
+                }
+            elif figure == "mean":
+                known = np.nan_to_num(rows, posinf=0, neginf=0)
+                arrays |= {
+                    f"sum:{key}nan": np.isnan(rows).sum(axis=0),
+                    f"sum:{key}mean": known.sum(axis=0),
+                }
                 if len(rows) == n:
-                    arrays[f"sum:print:{tensor}"] = (
-                        np.nan_to_num(rows, posinf=0, neginf=0) * weights[:, None]
-                    ).sum(axis=0)
+                    weights = np.array([seeded(number) for number in numbers])
+                    arrays[f"sum:{key}print"] = (known * weights[:, None]).sum(axis=0)
             else:
-                arrays[f"sum:{kind}{figure}:{tensor}"] = rows.sum(axis=0)
+                arrays[f"sum:{key}{figure}"] = rows.sum(axis=0)
         return Sums(arrays)
+
+    def _most(self, tensors: Sequence[tuple[str, int]]) -> Any:
+        """The largest number that each channel's type holds, float32's where it is wider."""
+        most = [self._largest(tensor) for tensor, _ in tensors]
+        return most[0] if len(set(most)) == 1 else np.repeat(most, [count for _, count in tensors])
+
+    def _largest(self, tensor: str) -> float:
+        dtype = self.audited.model.tensor(tensor).dtype
+        return _LARGEST.get("" if dtype is None else dtype.numpy().name, _FLOAT32)
+
+    def _by_tensor(self, sums: Sums) -> Sums:
+        """Sums with the figures of each tensor apart."""
+        arrays: dict[str, Array] = {}
+        layouts = {
+            name: tensors
+            for watching in (self.watch, self.close, self.own)
+            if watching is not None
+            for name, (_, tensors) in watching[0].outputs.items()
+        }
+        for key, array in sums.arrays.items():
+            way, _, rest = key.partition(":")
+            found = next((name for name in layouts if rest.startswith(f"{name}:")), None)
+            if found is None:
+                arrays[key] = array
+                continue
+            figure, start = rest[len(found) + 1 :], 0
+            for tensor, channels in layouts[found]:
+                stop = len(array) if channels < 0 else start + channels
+                arrays[f"{way}:{figure}:{tensor}"] = array[start:stop]
+                start = stop
+        return replace(sums, arrays=arrays)
 
     def _accuracy(
         self, name: str, who: Subject, answers: dict[str, Array], numbers: Sequence[int]
@@ -199,20 +255,27 @@ def auditor(job: Job) -> Auditor:
 
 def ready(job: Job, audited: Subject, reference: Subject | None) -> Auditor:
     """As `auditor`, with files that are ready already."""
+    watch = watched(audited.model, audited.stages)
+    watching = _session(audited, watch)
     if reference is None or not job.pairs:
-        watch = watched(audited.model, audited.stages)
-        return Auditor(job, audited, reference, (watch, audited.session(watch.model)), None, None)
-    watch = watched(audited.model, audited.stages, job.pairs, reference.model)
+        close = closer(audited.model, audited.stages)
+        return Auditor(job, audited, reference, watching, _session(audited, close), None, None)
+    close = closer(audited.model, audited.stages, job.pairs, reference.model)
     own = alone(audited.model, job.pairs, reference.model)
     tensors = list(dict.fromkeys(pair.theirs.tensor for pair in job.pairs))
     return Auditor(
         job,
         audited,
         reference,
-        (watch, audited.session(watch.model)),
-        (own, audited.session(own.model)),
+        watching,
+        _session(audited, close),
+        _session(audited, own),
         reference.session(expose(reference.model, tensors)),
     )
+
+
+def _session(audited: Subject, what: Watched) -> tuple[Watched, Session]:
+    return what, audited.session(what.model)
 
 
 def at_once(audited: Subject, reference: Subject | None, batch: int) -> int:

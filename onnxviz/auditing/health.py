@@ -70,11 +70,7 @@ class Channels:
 def channels(subject: Subject, sums: Sums, look: Look) -> dict[str, Channels]:
     """The channels of each stage, by the stage's name, from what all pictures did."""
     pictures = sums.number("sum:pictures")
-    sizes = {probe.stage.tensor: probe.sizes for probe in look.probes}
-    return {
-        stage.name: _channels(subject.model, stage, sums, look, sizes[stage.tensor][1] * pictures)
-        for stage in subject.stages
-    }
+    return {stage.name: _channels(subject.model, stage, sums, look, pictures) for stage in subject.stages}
 
 
 def static_channels(model: Model, stages: Sequence[Stage]) -> dict[str, Channels]:
@@ -106,12 +102,14 @@ def static_channels(model: Model, stages: Sequence[Stage]) -> dict[str, Channels
     return found
 
 
-def _channels(model: Model, stage: Stage, sums: Sums, look: Look, places: float) -> Channels:
-    tensor = stage.tensor
+def _channels(model: Model, stage: Stage, sums: Sums, look: Look, pictures: float) -> Channels:
+    tensor, value = stage.tensor, model.tensor(stage.tensor)
     low, high = sums.get(f"min:low:{tensor}"), sums.get(f"max:high:{tensor}")
     assert low is not None
     assert high is not None
-    total, nan = sums.arrays[f"sum:total:{tensor}"], sums.arrays[f"sum:nan:{tensor}"]
+    mean, nan = sums.arrays[f"sum:mean:{tensor}"], sums.arrays[f"sum:nan:{tensor}"]
+    narrow = value.dtype is not None and value.dtype.is_integer() and value.dtype.itemsize == 1
+    some = sums.number("sum:closer")
     infinite = sums.arrays[f"sum:infinite:{tensor}"] + sums.arrays[f"sum:minus-infinite:{tensor}"]
     clipped = sums.get(f"sum:clipped:{tensor}")
     rows = filters(model, stage)
@@ -119,16 +117,15 @@ def _channels(model: Model, stage: Stage, sums: Sums, look: Look, places: float)
         rows = None
     constant = (low == high) & np.isfinite(low)
     zero = np.zeros(len(low), bool) if rows is None else rows.zero
-    value = model.tensor(tensor)
     scale = scale_of(value) if value.dtype is not None and value.dtype.is_integer() else None
     ends = (None, None) if scale is None else range_of(value, scale)
     span = None if ends[0] is None or ends[1] is None else (ends[0], ends[1])
-    at_bound = None if clipped is None or not places else clipped / places
+    at_bound = None if clipped is None else clipped / some
     return Channels(
         stage=stage,
         low=low,
         high=high,
-        mean=total / places if places else total,
+        mean=mean / (some if narrow else pictures),
         clipped=at_bound,
         nan=nan,
         infinite=infinite,

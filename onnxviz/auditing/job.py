@@ -17,10 +17,10 @@ from onnxviz.methods.top.job import parsed
 from onnxviz.vision.preprocess import Preprocess
 from onnxviz.vision.read import Picture
 
-BATCH = 8
+BATCH = 4
 
-SAMPLE = 128
-"""On so many pictures, evenly spread, each layer's own error is measured."""
+SAMPLE = 48
+"""On so many pictures, evenly spread, layers are looked at closer and compared."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Job:
 
     @cached_property
     def stride(self) -> int:
-        """Of how many runs one is also used to measure each layer alone."""
+        """Of how many runs one looks closer."""
         return max(1, -(-len(self.images) // SAMPLE))
 
 

@@ -6,7 +6,6 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
 from onnxviz.auditing.stages import Stage
 from onnxviz.auditing.weights import Filters
@@ -86,6 +85,8 @@ def match(audited: Sequence[Probe], reference: Sequence[Probe]) -> tuple[Match, 
     BatchNormalization or a quantiser leaves), by the kind of operator, their place in the order, and last by
     name (assignment problem, Kuhn 1955).
     """
+    from scipy.optimize import linear_sum_assignment  # half a second, which not every audit needs
+
     found: list[Match] = []
     for sizes in dict.fromkeys(probe.sizes for probe in audited):
         ours = [probe for probe in audited if probe.sizes == sizes]

@@ -42,11 +42,11 @@ class Subject:
     @cached_property
     def deployed(self) -> Session:
         """The file as it ships, its graph not touched; as resized, where another size was asked for."""
-        return Session(self.model, self.device, as_shipped=self.query.size is None)
+        return Session(self.model, self.device, as_shipped=self.query.size is None, taking_turns=True)
 
     def session(self, model: Model) -> Session:
         """A session for a rewrite of the model."""
-        return self.query.session(model, self.device)
+        return self.query.session(model, self.device, taking_turns=True)
 
     def feeds(self, array: Array) -> dict[str, Array]:
         """What a run takes for pictures [N, *input]."""

@@ -50,10 +50,10 @@ class Query:
         with self._at_size():
             return self._run(session, start, stop, extra or {}, batch)
 
-    def session(self, model: Model, device: str) -> Session:
+    def session(self, model: Model, device: str, taking_turns: bool = False) -> Session:
         """A session for a rewrite of the model."""
         with self._at_size():
-            return Session(model, device)
+            return Session(model, device, taking_turns=taking_turns)
 
     @contextmanager
     def _at_size(self) -> Iterator[None]:

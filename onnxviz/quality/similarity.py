@@ -2,7 +2,6 @@
 
 import numpy as np
 from scipy.ndimage import uniform_filter
-from scipy.stats import spearmanr
 
 from onnxviz.quality.common import Array
 
@@ -11,6 +10,8 @@ def rank_correlation(first: Array, second: Array) -> float:
     """Spearman's correlation of two maps; NaN where one is the same everywhere."""
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
+    from scipy.stats import spearmanr  # takes long to load
+
     return float(spearmanr(first.ravel(), second.ravel()).statistic)
 
 

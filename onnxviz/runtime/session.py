@@ -15,6 +15,7 @@ from onnxviz.runtime.devices import CPU_PROVIDER, CUDA_PROVIDER, Device, quiet_o
 from onnxviz.runtime.failures import creation_failed, run_failed
 from onnxviz.runtime.library import onnxruntime
 
+_STOP_SPINNING = "session.force_spinning_stop"
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 # Element types that numpy lacks (ml_dtypes has them); ONNX Runtime's Python route converts none of them.
 _FOREIGN = re.compile(r"tensor\((?:bfloat16|float8\w*)\)")
@@ -26,6 +27,8 @@ class Session:
     Args:
         model: A Model, a path, or a ModelProto.
         device: "auto", "cpu", "cuda" or "cuda:N".
+        taking_turns: Whether other sessions run in between: its threads then do not wait for work, which
+            would take the processors from the others.
         as_shipped: Run the very file that the model was loaded from, not the graph made of it; the same
             graph where there is no file.
 
@@ -34,13 +37,15 @@ class Session:
         DeviceError: The device cannot be had, or has too little memory.
     """
 
-    def __init__(self, model: ModelLike, device: str = "auto", *, as_shipped: bool = False) -> None:
+    def __init__(
+        self, model: ModelLike, device: str = "auto", *, as_shipped: bool = False, taking_turns: bool = False
+    ) -> None:
         """Load the model and make it ready."""
         loaded = load(model)
         self.device: Device = resolve(device)
         self.inputs: tuple[ValueInfo, ...] = loaded.inputs
         self.outputs: tuple[ValueInfo, ...] = loaded.outputs
-        self._session = _create(loaded, self.device, as_shipped and loaded.path is not None)
+        self._session = _create(loaded, self.device, as_shipped and loaded.path is not None, taking_turns)
         self._foreign = {out.name for out in self._session.get_outputs() if _FOREIGN.fullmatch(out.type)}
 
     @overload
@@ -123,8 +128,10 @@ class Session:
         return {where.name: _fitted(feeds[where.name], where) for where in self.inputs}
 
 
-def _create(model: Model, device: Device, as_shipped: bool) -> Any:
+def _create(model: Model, device: Device, as_shipped: bool, taking_turns: bool) -> Any:
     options = quiet_options()
+    if taking_turns:
+        options.add_session_config_entry(_STOP_SPINNING, "1")
     if model.weights_folder is not None and not as_shipped:
         options.add_session_config_entry(_WEIGHTS_FOLDER, str(model.weights_folder))
     what = "the model" if model.path is None else str(model.path)

@@ -1,0 +1,178 @@
+"""Measure `audit`: its time beside that of its own forward passes, and its memory.
+
+    python3 scripts/benchmark_audit.py                    print the page
+    python3 scripts/benchmark_audit.py --pictures 300     on fewer pictures
+
+The model that comes along is audited against itself in float32, and quantised by ONNX Runtime's own tool (QDQ,
+per channel, calibrated on 32 of the pictures) against the float file; without explanations. A pass is one
+picture through one file. What a pass costs is measured with plain onnxruntime on the same pictures in batches
+of the same size, and what reading a picture costs with Pillow and numpy in a plain loop. Each figure is taken
+in a process of its own; the runtimes take turns. Run it with nothing else running.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from benchmark_top import make_pictures, peak
+
+BATCH = 4
+FEED = {"color": "BGR", "mean": [103.939, 116.779, 123.68]}
+
+
+def arrays(folder: Path, count: int) -> Iterator[np.ndarray[Any, Any]]:
+    """The first pictures of a folder as the model takes them."""
+    from PIL import Image
+
+    for file in sorted(folder.iterdir())[:count]:
+        pixels = Image.open(file).convert("RGB").resize((227, 227), Image.Resampling.BILINEAR)
+        ready = np.asarray(pixels, np.float32)[..., ::-1] - np.array(FEED["mean"], np.float32)
+        yield ready.transpose(2, 0, 1)[None]
+
+
+def quantise(model: Path, folder: Path, out: Path) -> None:
+    """The model as int8, QDQ, per channel."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.left = arrays(folder, 32)
+
+        def get_next(self) -> dict[str, Any] | None:
+            array = next(self.left, None)
+            return None if array is None else {"input": array}
+
+    quantize_static(
+        str(model),
+        str(out),
+        Reader(),
+        quant_format=QuantFormat.QDQ,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+    )
+
+
+def bare(model: str, folder: str) -> dict[str, Any]:
+    """Seconds that a picture takes in plain onnxruntime, in batches, and that reading it takes."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    started = time.perf_counter()
+    ready = list(arrays(Path(folder), 100))
+    reading = (time.perf_counter() - started) / len(ready)
+    batch = np.concatenate(ready[:BATCH])
+    session.run(None, {"input": batch})
+    rounds = 80
+    started = time.perf_counter()
+    for _ in range(rounds):
+        session.run(None, {"input": batch})
+    return {"pass": (time.perf_counter() - started) / (rounds * BATCH), "reading": reading}
+
+
+def ours(model: str, reference: str, folder: str) -> dict[str, Any]:
+    """An audit: its time, passes and memory."""
+    import onnxviz
+
+    started = time.perf_counter()
+    found = onnxviz.audit(
+        model, folder, reference, preprocess=FEED, device="cpu", batch=BATCH, explain=0
+    )  # fmt: skip
+    return {
+        "seconds": time.perf_counter() - started,
+        "parts": found["seconds"],
+        "passes": found["passes"],
+        "pictures": found["pictures"]["count"],
+        "top1": found["agreement"]["top1"],
+        "lowest": found["lowest"][:3],
+        "peak": peak(),
+    }
+
+
+def measure(name: str, *arguments: str) -> dict[str, Any]:
+    """A measure in a process of its own."""
+    command = [sys.executable, __file__, "--measure", name, *arguments]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def compared(audited: str, reference: str, folder: Path) -> tuple[float, float, dict[str, Any]]:
+    """An audit beside its own passes: the ratio, that with reading, and what it found; the middle of three."""
+    rounds = []
+    for _ in range(3):
+        before = [measure("bare", file, str(folder)) for file in (audited, reference)]
+        found = measure("ours", audited, reference, str(folder))
+        after = [measure("bare", file, str(folder)) for file in (audited, reference)]
+        own, other = ((a["pass"] + b["pass"]) / 2 for a, b in zip(before, after, strict=True))
+        reading = float(np.mean([each["reading"] for each in (*before, *after)]))
+        passes = found["passes"]
+        forward = passes["audited"]["total"] * own + passes["reference"]["total"] * other
+        whole = forward + found["pictures"] * reading
+        found |= {"own": own, "other": other, "reading": reading, "forward": forward}
+        rounds.append((found["seconds"] / forward, found["seconds"] / whole, found))
+    return sorted(rounds, key=lambda each: each[0])[1]
+
+
+def lines(count: int) -> Iterator[str]:
+    """The page, line by line."""
+    from onnxviz.samples import sample_model
+
+    yield "# Measured: audit"
+    yield ""
+    yield f"Printed by `scripts/benchmark_audit.py`, Python {platform.python_version()} ({platform.machine()}),"
+    yield f"{os.cpu_count()} CPUs, {count} pictures, without explanations; SqueezeNet 1.1. A pass is one picture"
+    yield "through one file; what it costs, and what reading a picture costs, is measured with plain onnxruntime"
+    yield "and Pillow, before and after each audit. Of three rounds the middle one is told."
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, few, int8 = Path(scratch, "all"), Path(scratch, "few"), Path(scratch, "int8.onnx")
+        make_pictures(folder, count)
+        few.mkdir()
+        for file in sorted(folder.iterdir())[: max(1, count // 5)]:
+            (few / file.name).symlink_to(file)
+        model = str(sample_model())
+        quantise(Path(model), folder, int8)
+        for title, audited in (("float32 against float32", model), ("int8 (QDQ) against float32", str(int8))):
+            alone, reading, found = compared(audited, model, folder)
+            yield ""
+            yield f"## {title}"
+            yield ""
+            yield f"- {found['seconds']:.1f} s: {reading:.2f} of a loop that reads the pictures and makes the same passes"
+            yield f"  ({found['forward'] + found['pictures'] * found['reading']:.1f} s), {alone:.2f} of the passes alone ({found['forward']:.1f} s)"
+            yield f"- a pass: {1e3 * found['own']:.2f} ms audited, {1e3 * found['other']:.2f} ms reference; reading: {1e3 * found['reading']:.2f} ms"
+            for who in ("audited", "reference"):
+                passes = found["passes"][who]
+                told = ", ".join(f"{why} {n}" for why, n in passes.items() if why != "total")
+                yield f"- passes through the {who} file: {passes['total'] / found['pictures']:.2f} a picture ({told})"
+            yield f"- seconds: {', '.join(f'{part} {taken}' for part, taken in found['parts'].items())}"
+            yield f"- top-1 agreement {found['top1']:.3f}; lowest SQNR: {', '.join(found['lowest']) or 'none differs'}"
+        small = measure("ours", str(int8), model, str(few))
+        yield f"- peak memory: {small['peak']} MB for {small['pictures']} pictures, {found['peak']} MB for {found['pictures']}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pictures", type=int, default=1000)
+    parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.measure:
+        name, *arguments = given.measure
+        print(json.dumps({"bare": bare, "ours": ours}[name](*arguments)))  # type: ignore[operator]
+        return
+    for line in lines(given.pictures):
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
