@@ -23,6 +23,9 @@ from onnxviz.vision.read import Picture
 
 Array: TypeAlias = npt.NDArray[Any]
 
+WHYS = ("layers", "layers, closer", "layers alone")
+"""What the audited file's layers are run for: all pictures, some, and some with each layer alone."""
+
 _FLOAT32 = float(np.finfo(np.float32).max)
 _LARGEST = {"float16": 65504.0}
 
@@ -54,7 +57,7 @@ class Auditor:
     audited: Subject
     reference: Subject | None
     watch: tuple[Watched, Session]
-    close: tuple[Watched, Session]
+    close: tuple[Watched, Session] | None
     own: tuple[Watched, Session] | None
     exposed: Session | None
 
@@ -114,15 +117,15 @@ class Auditor:
             if both[0] is not None and both[1] is not None:
                 scores.append((both[0], both[1]))
             found = merge(found, Sums(self._accuracy("reference", self.reference, theirs, numbers)))
-            if self.exposed is not None and closer:
+            if self.exposed is not None and self.close is not None and closer:
                 tensors = list(dict.fromkeys(self.close[0].references.values()))
                 fed = self.reference.run(self.exposed, y, "layers", on_device=tensors)
-        found = merge(found, self._figures("", self.watch, x, n, numbers, fed, "layers"))
-        if closer:
+        found = merge(found, self._figures("", self.watch, x, n, numbers, fed, WHYS[0]))
+        if closer and self.close is not None:
             found = merge(found, Sums({"sum:closer": np.array(n)}))
-            found = merge(found, self._figures("", self.close, x, n, numbers, fed, "layers, closer"))
+            found = merge(found, self._figures("", self.close, x, n, numbers, fed, WHYS[1]))
         if self.own is not None and closer:
-            found = merge(found, self._figures("own-", self.own, x, n, numbers, fed, "layers alone"))
+            found = merge(found, self._figures("own-", self.own, x, n, numbers, fed, WHYS[2]))
         return found
 
     @property
@@ -142,15 +145,13 @@ class Auditor:
     ) -> Sums:
         """The layers' figures for some pictures, each over the pictures."""
         what, session = watching
-        if not what.outputs:
-            return Sums()
         extra = {name: fed[tensor] for name, tensor in what.references.items()}
         out = self.audited.run(session, x, why, extra)
         arrays: dict[str, Array] = {}
         for name, (figure, tensors) in what.outputs.items():
             rows = out[name].astype(np.float64)
             rows = rows[:n] if len(rows) == len(x) else rows
-            key = f"{name}:{kind}"
+            key = f"{why}/{name}:{kind}"
             if figure == "high":
                 arrays |= {
                     f"max:{key}high": np.fmax.reduce(rows, axis=0),
@@ -187,8 +188,8 @@ class Auditor:
         """Sums with the figures of each tensor apart."""
         arrays: dict[str, Array] = {}
         layouts = {
-            name: tensors
-            for watching in (self.watch, self.close, self.own)
+            f"{why}/{name}": tensors
+            for why, watching in zip(WHYS, (self.watch, self.close, self.own), strict=True)
             if watching is not None
             for name, (_, tensors) in watching[0].outputs.items()
         }
@@ -256,7 +257,7 @@ def auditor(job: Job) -> Auditor:
 def ready(job: Job, audited: Subject, reference: Subject | None) -> Auditor:
     """As `auditor`, with files that are ready already."""
     watch = watched(audited.model, audited.stages)
-    watching = _session(audited, watch)
+    watching = (watch, audited.session(watch.model))
     if reference is None or not job.pairs:
         close = closer(audited.model, audited.stages)
         return Auditor(job, audited, reference, watching, _session(audited, close), None, None)
@@ -274,8 +275,8 @@ def ready(job: Job, audited: Subject, reference: Subject | None) -> Auditor:
     )
 
 
-def _session(audited: Subject, what: Watched) -> tuple[Watched, Session]:
-    return what, audited.session(what.model)
+def _session(audited: Subject, what: Watched) -> tuple[Watched, Session] | None:
+    return (what, audited.session(what.model)) if what.outputs else None
 
 
 def at_once(audited: Subject, reference: Subject | None, batch: int) -> int:

@@ -203,13 +203,31 @@ def measure(case: Case) -> Measured:
         more = _explanations(case, matches, sums, job, parts, findings)
     parts["passes"] = _passes(case, sums)
     case.warnings.extend(_few(parts))
-    return Measured(parts, _once(findings), more)
+    return Measured(parts, _causes(findings, audited, known), more)
 
 
-def _once(findings: Sequence[Finding]) -> list[Finding]:
-    """Without what follows from a scale that does not fit."""
-    misfits = {one.layer for one in findings if one.code == "quantisation-scale"}
-    return [one for one in findings if one.code != "saturated" or one.layer not in misfits]
+_FOLLOWS = ("saturated", "unused-range")
+_IDLE = ("dead-channel", "constant-channel")
+
+
+def _causes(findings: Sequence[Finding], audited: Subject, known: Mapping[str, Channels]) -> list[Finding]:
+    """Without what follows from a scale that does not fit, in its layer and in those behind it."""
+    misfits = {one.layer for one in findings if one.code == "quantisation-scale" and one.severity == "error"}
+    behind = {stage.tensor for stage in audited.stages if stage.name in misfits}
+    for stage in audited.stages:
+        if behind.intersection(stage.inputs):
+            behind.add(stage.tensor)
+    names = {stage.name for stage in audited.stages if stage.tensor in behind}
+
+    def follows(one: Finding) -> bool:
+        if one.code in _FOLLOWS:
+            return one.layer in names
+        if one.code not in _IDLE or one.layer is None or one.layer not in misfits:
+            return False
+        filters = known[one.layer].filters
+        return filters is not None and not filters.zero[one.channel]
+
+    return [one for one in findings if not follows(one)]
 
 
 def _few(parts: Mapping[str, Any]) -> list[str]:

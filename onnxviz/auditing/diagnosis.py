@@ -102,7 +102,7 @@ def _misfit(each: Compared, channels: Channels) -> bool:
     """Whether the quantiser's range does not fit the activations, or the layer is of another size."""
     assert each.own is not None
     little = channels.used is not None and channels.used < _LITTLE_USED
-    much = channels.clipped is not None and float(channels.clipped.mean()) > CLIPPED
+    much = channels.cut_off > CLIPPED
     return little or much or not _GAIN[0] < each.own.gain < _GAIN[1]
 
 
@@ -191,7 +191,7 @@ def input_scale_findings(channels: Mapping[str, Channels]) -> list[Finding]:
     for name, each in channels.items():
         if each.stage.layer.op != "QuantizeLinear" or each.range is None or each.used is None:
             continue
-        clipped = 0.0 if each.clipped is None else float(each.clipped.mean())
+        clipped = each.cut_off
         if each.used < _INPUT_USED or clipped > CLIPPED:
             detail = (
                 f"of the range of the input's quantiser the pictures use {each.used:.0%}, and {clipped:.1%} "
@@ -211,7 +211,7 @@ def range_findings(channels: Mapping[str, Channels], taken: Sequence[Finding], a
     for name, each in channels.items():
         if each.range is None or name in named:
             continue
-        clipped = 0.0 if each.clipped is None else float(each.clipped.mean())
+        clipped = each.cut_off
         if clipped > CLIPPED and alone:
             detail = f"{clipped:.1%} of its activations are cut off at the end of the range"
             findings.append(finding("quantisation-scale", name, None, clipped, detail, "warning"))

@@ -38,7 +38,7 @@ _WORDS = {"nan": "NaN", "infinite": "an infinity"}
 class Channels:
     """What is known of the channels of a stage over all pictures; arrays are [C].
 
-    `used` is the share of the quantiser's range that the activations reach, None where there is no quantiser.
+    `seen` is the number of activations that `clipped` is a share of, `used` the share of the quantiser's range that the activations reach, None where there is no quantiser.
     """
 
     stage: Stage
@@ -46,6 +46,7 @@ class Channels:
     high: Array
     mean: Array
     clipped: Array | None
+    seen: float
     nan: Array
     infinite: Array
     denormal: Array
@@ -60,6 +61,14 @@ class Channels:
     broken: Mapping[int, str]
 
     @property
+    def cut_off(self) -> float:
+        """The share of activations at the end of a quantiser's range; 0 where few were seen, or a Clip cuts."""
+        clips = any(layer.op == "Clip" for layer in self.stage.members)
+        if self.clipped is None or self.range is None or clips or self.seen < 1000:
+            return 0.0
+        return float(self.clipped.mean())
+
+    @property
     def saturated(self) -> Array:
         """Which channels stand at a bound in most places, and are not constant."""
         if self.clipped is None:
@@ -70,7 +79,11 @@ class Channels:
 def channels(subject: Subject, sums: Sums, look: Look) -> dict[str, Channels]:
     """The channels of each stage, by the stage's name, from what all pictures did."""
     pictures = sums.number("sum:pictures")
-    return {stage.name: _channels(subject.model, stage, sums, look, pictures) for stage in subject.stages}
+    places = {probe.stage.tensor: probe.sizes[1] for probe in look.probes}
+    return {
+        stage.name: _channels(subject.model, stage, sums, look, pictures, places[stage.tensor])
+        for stage in subject.stages
+    }
 
 
 def static_channels(model: Model, stages: Sequence[Stage]) -> dict[str, Channels]:
@@ -86,6 +99,7 @@ def static_channels(model: Model, stages: Sequence[Stage]) -> dict[str, Channels
             high=nothing,
             mean=nothing,
             clipped=None,
+            seen=0,
             nan=no.astype(int),
             infinite=no.astype(int),
             denormal=no.astype(int),
@@ -102,7 +116,7 @@ def static_channels(model: Model, stages: Sequence[Stage]) -> dict[str, Channels
     return found
 
 
-def _channels(model: Model, stage: Stage, sums: Sums, look: Look, pictures: float) -> Channels:
+def _channels(model: Model, stage: Stage, sums: Sums, look: Look, pictures: float, places: int) -> Channels:
     tensor, value = stage.tensor, model.tensor(stage.tensor)
     low, high = sums.get(f"min:low:{tensor}"), sums.get(f"max:high:{tensor}")
     assert low is not None
@@ -127,6 +141,7 @@ def _channels(model: Model, stage: Stage, sums: Sums, look: Look, pictures: floa
         high=high,
         mean=mean / (some if narrow else pictures),
         clipped=at_bound,
+        seen=some * places * len(low),
         nan=nan,
         infinite=infinite,
         denormal=look.denormal[tensor],

@@ -19,7 +19,7 @@ from onnxviz.vision.read import Picture
 
 BATCH = 4
 
-SAMPLE = 48
+SAMPLE = 32
 """On so many pictures, evenly spread, layers are looked at closer and compared."""
 
 

@@ -67,7 +67,7 @@ def ways(used: Preprocess, where: PictureInput, other: Preprocess | None = None)
             Way("in use, mean and std in reverse", backwards, like=True),
             Way(f"in use, {swapped.color}, mean and std in reverse", both, like=True),
         ]
-        found.append(Way("in use, channels first and last exchanged", used, like=True, reordered=True))
+        found.append(Way("in use, channels first and last exchanged", used, reordered=True))
     for name, preset in PRESETS.items():
         shaped = replace(preset, size=used.size, resize=used.resize, filter=used.filter)
         if where.channels == 1:

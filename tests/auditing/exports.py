@@ -69,7 +69,9 @@ def plain(values=None, fold=False, opset=18, names="", feed=FEED):
             nodes.append(helper.make_node("Conv", inputs, [f"{name}/conv"], name=name, **attributes))
             stats = [keep(f"{name}.{key}", norm[key]) for key in ("gamma", "beta", "mean", "var")]
             nodes.append(
-                helper.make_node("BatchNormalization", [f"{name}/conv", *stats], [f"{name}/bn"], name=f"{name}_bn")
+                helper.make_node(
+                    "BatchNormalization", [f"{name}/conv", *stats], [f"{name}/bn"], name=f"{name}_bn"
+                )
             )
             x = f"{name}/bn"
         nodes.append(helper.make_node("Relu", [x], [f"{name}/relu"], name=f"{name}_relu"))
@@ -79,7 +81,11 @@ def plain(values=None, fold=False, opset=18, names="", feed=FEED):
         helper.make_node("GlobalAveragePool", [x], ["pooled"], name=f"{names}pool"),
         helper.make_node("Flatten", ["pooled"], ["flat"], name=f"{names}flatten"),
         helper.make_node(
-            "Gemm", ["flat", keep("dense.w", kernel), keep("dense.b", bias)], ["scores"], name=f"{names}dense", transB=1
+            "Gemm",
+            ["flat", keep("dense.w", kernel), keep("dense.b", bias)],
+            ["scores"],
+            name=f"{names}dense",
+            transB=1,
         ),
     ]
     return finished(nodes, tensors, ["N", 3, SIZE, SIZE], opset, feed)
@@ -103,7 +109,9 @@ def channels_last(values=None, feed=FEED):
             nodes.append(helper.make_node("Pad", [x, pads], [f"padded{number}"]))
             x = f"padded{number}"
         nodes += [
-            helper.make_node("Conv", [x, keep(f"k{number}", kernel)], [f"c{number}"], name=name, **attributes),
+            helper.make_node(
+                "Conv", [x, keep(f"k{number}", kernel)], [f"c{number}"], name=name, **attributes
+            ),
             helper.make_node("Add", [f"c{number}", keep(f"b{number}", bias[:, None, None])], [f"a{number}"]),
             helper.make_node("Relu", [f"a{number}"], [f"r{number}"]),
         ]
@@ -194,7 +202,9 @@ def changed(model, name, change):
     copy.CopyFrom(model)
     array = numpy_helper.to_array(tensor(copy, name)).copy()
     found = change(array)
-    tensor(copy, name).CopyFrom(numpy_helper.from_array(array if found is None else found.astype(array.dtype), name))
+    tensor(copy, name).CopyFrom(
+        numpy_helper.from_array(array if found is None else found.astype(array.dtype), name)
+    )
     return copy
 
 
