@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from onnxviz.auditing.agreement import agreement, agreement_findings
 from onnxviz.auditing.answers import classes_of
-from onnxviz.auditing.auditor import auditor, decode, ready
+from onnxviz.auditing.auditor import at_once, auditor, decode, ready
 from onnxviz.auditing.comparison import Compared, compared, layer_entries, lowest
 from onnxviz.auditing.diagnosis import (
     diagnose,
@@ -148,6 +148,7 @@ def measure(case: Case) -> Measured:
         OnnxvizError: A file cannot be run.
     """
     clock, audited, reference = case.clock, case.audited, case.reference
+    at_once(audited, reference, case.plan.batch)  # refuses files that fix different batches
     scores, reference_scores = case.scores
     with clock("first look"):
         first = _first(case)

@@ -38,7 +38,8 @@ _WORDS = {"nan": "NaN", "infinite": "an infinity"}
 class Channels:
     """What is known of the channels of a stage over all pictures; arrays are [C].
 
-    `seen` is the number of activations that `clipped` is a share of, `used` the share of the quantiser's range that the activations reach, None where there is no quantiser.
+    `seen` is the number of activations that `clipped` is a share of; `used` is the share of the quantiser's
+    range that the activations reach, None where there is no quantiser.
     """
 
     stage: Stage
@@ -62,7 +63,7 @@ class Channels:
 
     @property
     def cut_off(self) -> float:
-        """The share of activations at the end of a quantiser's range; 0 where few were seen, or a Clip cuts."""
+        """The share of activations at the end of a quantiser's range; 0 of few, and where a Clip cuts."""
         clips = any(layer.op == "Clip" for layer in self.stage.members)
         if self.clipped is None or self.range is None or clips or self.seen < 1000:
             return 0.0

@@ -1,4 +1,4 @@
-"""One small trained-looking network, exported in the ways in which exporters differ, and broken in known ways."""
+"""One small network, exported in the ways in which exporters differ, and broken in known ways."""
 
 import numpy as np
 import onnx
@@ -11,7 +11,7 @@ FEED = {"color": "RGB", "scale": 1 / 255, "mean": list(MEAN), "std": list(STD)}
 
 
 def weights(seed=3):
-    """The weights of all exports: stem, depthwise, pointwise, dense; with BatchNormalization each but the last."""
+    """The weights of all exports; with a BatchNormalization behind each layer but the last."""
     rng = np.random.default_rng(seed)
 
     def normal(*shape, fan):
