@@ -24,6 +24,7 @@ from onnxviz.auditing.subject import Subject, subject
 from onnxviz.auditing.verdict import verdict
 from onnxviz.errors import ModelError, SelectorError, did_you_mean
 from onnxviz.graph.model import Model, ModelLike, load
+from onnxviz.methods.attribution.table import find_method
 from onnxviz.methods.engines import ENGINES, Engine
 from onnxviz.methods.manifest import json_text
 from onnxviz.methods.top.job import portable
@@ -182,6 +183,7 @@ def run_audit(
         )
     if reference is not None and images is None:
         raise SelectorError("a reference is compared on pictures; give some (--images FOLDER)")
+    find_method(method)
     rules = Policy() if policy is None else load_policy(policy)
     asked = Asked(
         rules,

@@ -19,7 +19,7 @@ from onnxviz.graph.quantisation import dequantised, scale_of
 Array: TypeAlias = npt.NDArray[Any]
 
 _FAR = 20.0
-"""Standard deviations beyond which a weight is an outlier."""
+"""Standard deviations beyond which a weight is an outlier; of the middle half, which outliers do not widen."""
 
 _MOVING = ("Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 # Where a layer holds the weights that it multiplies by, and the bias.
@@ -197,5 +197,6 @@ def _all_weights(model: Model, stage: Stage) -> list[ir.Value]:
 
 def _outliers(numbers: Array) -> int:
     finite = numbers[np.isfinite(numbers)]
-    spread = float(finite.std())
-    return int((np.abs(finite - finite.mean()) > _FAR * spread).sum()) if spread else 0
+    low, middle, high = np.percentile(finite, [25, 50, 75])
+    spread = float(high - low) / 1.349 or float(finite.std())
+    return int((np.abs(finite - middle) > _FAR * spread).sum()) if spread else 0

@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -12,7 +12,6 @@ from auditing.exports import FEED, changed, channels_last, feed, photographs, pl
 from onnx import helper, numpy_helper
 
 import onnxviz
-from onnxviz.auditing.audit import run_audit
 from onnxviz.auditing.drift import likeness
 from onnxviz.auditing.matching import match
 from onnxviz.auditing.outputs import class_scores, paired
@@ -41,9 +40,8 @@ def _files(tmp_path_factory):
 
 
 def audited(files, model, **options):
-    return onnxviz.audit(
-        files / model, files / "pictures", files / "reference.onnx", device="cpu", **{"explain": 0, **options}
-    )
+    given = {"images": files / "pictures", "reference": files / "reference.onnx", "explain": 0, **options}
+    return onnxviz.audit(files / model, device="cpu", **given)
 
 
 def arrays(pictures):
@@ -303,19 +301,28 @@ def test_a_model_without_classes_is_compared_by_its_outputs(tmp_path):
     assert found["preprocessing"]["variants"] == []
 
 
-@pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray: pip install onnxviz[ray]")
+# Ray warns of settings of its own.
+@pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\..*")
 def test_ray_gives_the_same_report(files, tmp_path):
+    ray = pytest.importorskip("ray", reason="needs Ray: pip install onnxviz[ray]")
     pictures = photographs(tmp_path / "many", count=150, seed=2)
-    local, ray = (
-        run_audit(
-            files / "int8.onnx", pictures, files / "reference.onnx", engine=engine, explain=0, device="cpu"
-        ).document
-        for engine in ("local", "ray")
+    here = audited(files, "int8.onnx", images=pictures)
+    root = Path(onnxviz.__file__).parents[1]
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="error",
+        runtime_env={"env_vars": {"PYTHONPATH": str(root)}},
     )
-    for found in (local, ray):
+    try:
+        there = audited(files, "int8.onnx", images=pictures, engine="ray")
+    finally:
+        ray.shutdown()
+    for found in (here, there):
         for key in ("seconds", "settings"):
             del found[key]
-    assert json.dumps(local, sort_keys=True) == json.dumps(ray, sort_keys=True)
+    assert json.dumps(here, sort_keys=True) == json.dumps(there, sort_keys=True)
 
 
 def test_no_engine_of_that_name(files):
