@@ -3,11 +3,11 @@
     python3 scripts/benchmark_audit.py                    print the page
     python3 scripts/benchmark_audit.py --pictures 300     on fewer pictures
 
-The model that comes along is audited against itself in float32, and quantised by ONNX Runtime's own tool (QDQ,
-per channel, calibrated on 32 of the pictures) against the float file; without explanations. A pass is one
-picture through one file. What a pass costs is measured with plain onnxruntime on the same pictures in batches
-of the same size, and what reading a picture costs with Pillow and numpy in a plain loop. Each figure is taken
-in a process of its own; the runtimes take turns. Run it with nothing else running.
+The model that comes along is audited against itself in float32, and quantised by ONNX Runtime's own tool
+(QDQ, per channel, calibrated on 32 of the pictures) against the float file; without explanations. A pass is
+one picture through one file. What a pass costs is measured with plain onnxruntime on the same pictures in
+batches of the same size, and what reading a picture costs with Pillow and numpy in a plain loop. Each figure
+is taken in a process of its own; the runtimes take turns. Run it with nothing else running.
 """
 
 import argparse
@@ -106,8 +106,8 @@ def measure(name: str, *arguments: str) -> dict[str, Any]:
     return found
 
 
-def compared(audited: str, reference: str, folder: Path) -> tuple[float, float, dict[str, Any]]:
-    """An audit beside its own passes: the ratio, that with reading, and what it found; the middle of three."""
+def compared(audited: str, reference: str, folder: Path) -> dict[str, Any]:
+    """An audit beside its own passes, and beside a loop that reads the pictures too; the middle of three."""
     rounds = []
     for _ in range(3):
         before = [measure("bare", file, str(folder)) for file in (audited, reference)]
@@ -117,10 +117,30 @@ def compared(audited: str, reference: str, folder: Path) -> tuple[float, float, 
         reading = float(np.mean([each["reading"] for each in (*before, *after)]))
         passes = found["passes"]
         forward = passes["audited"]["total"] * own + passes["reference"]["total"] * other
-        whole = forward + found["pictures"] * reading
-        found |= {"own": own, "other": other, "reading": reading, "forward": forward}
-        rounds.append((found["seconds"] / forward, found["seconds"] / whole, found))
-    return sorted(rounds, key=lambda each: each[0])[1]
+        rounds.append({**found, "own": own, "other": other, "reading": reading, "forward": forward})
+    return sorted(rounds, key=lambda each: float(each["seconds"] / each["forward"]))[1]
+
+
+def told(title: str, found: dict[str, Any]) -> Iterator[str]:
+    """A comparison, line by line."""
+    forward, seconds, count = found["forward"], found["seconds"], found["pictures"]
+    whole = forward + count * found["reading"]
+    yield f"## {title}"
+    yield ""
+    yield f"- {seconds:.1f} s. A plain loop that reads the pictures and makes the same passes:"
+    yield f"  {whole:.1f} s, so {seconds / whole:.2f} of it; the passes alone: {forward:.1f} s,"
+    yield f"  {seconds / forward:.2f} of them"
+    yield f"- a pass: {1e3 * found['own']:.2f} ms audited, {1e3 * found['other']:.2f} ms reference; reading:"
+    yield f"  {1e3 * found['reading']:.2f} ms"
+    for who in ("audited", "reference"):
+        passes = dict(found["passes"][who])
+        total = passes.pop("total")
+        yield f"- passes through the {who} file: {total / count:.2f} a picture"
+        yield f"  ({', '.join(f'{why} {n}' for why, n in passes.items())})"
+    yield f"- seconds: {', '.join(f'{part} {taken}' for part, taken in found['parts'].items())}"
+    lowest = ", ".join(found["lowest"]) or "none differs"
+    yield f"- top-1 agreement {found['top1']:.3f}; lowest SQNR: {lowest}"
+    yield ""
 
 
 def lines(count: int) -> Iterator[str]:
@@ -129,10 +149,12 @@ def lines(count: int) -> Iterator[str]:
 
     yield "# Measured: audit"
     yield ""
-    yield f"Printed by `scripts/benchmark_audit.py`, Python {platform.python_version()} ({platform.machine()}),"
-    yield f"{os.cpu_count()} CPUs, {count} pictures, without explanations; SqueezeNet 1.1. A pass is one picture"
-    yield "through one file; what it costs, and what reading a picture costs, is measured with plain onnxruntime"
-    yield "and Pillow, before and after each audit. Of three rounds the middle one is told."
+    machine = f"Python {platform.python_version()} ({platform.machine()}), {os.cpu_count()} CPUs"
+    yield f"Printed by `scripts/benchmark_audit.py`, {machine}, {count}"
+    yield "pictures, without explanations; SqueezeNet 1.1. A pass is one picture through one file; what it"
+    yield "costs, and what reading a picture costs, is measured with plain onnxruntime and Pillow, before and"
+    yield "after each audit. Of three rounds the middle one is told."
+    yield ""
     with tempfile.TemporaryDirectory() as scratch:
         folder, few, int8 = Path(scratch, "all"), Path(scratch, "few"), Path(scratch, "int8.onnx")
         make_pictures(folder, count)
@@ -141,22 +163,12 @@ def lines(count: int) -> Iterator[str]:
             (few / file.name).symlink_to(file)
         model = str(sample_model())
         quantise(Path(model), folder, int8)
-        for title, audited in (("float32 against float32", model), ("int8 (QDQ) against float32", str(int8))):
-            alone, reading, found = compared(audited, model, folder)
-            yield ""
-            yield f"## {title}"
-            yield ""
-            yield f"- {found['seconds']:.1f} s: {reading:.2f} of a loop that reads the pictures and makes the same passes"
-            yield f"  ({found['forward'] + found['pictures'] * found['reading']:.1f} s), {alone:.2f} of the passes alone ({found['forward']:.1f} s)"
-            yield f"- a pass: {1e3 * found['own']:.2f} ms audited, {1e3 * found['other']:.2f} ms reference; reading: {1e3 * found['reading']:.2f} ms"
-            for who in ("audited", "reference"):
-                passes = found["passes"][who]
-                told = ", ".join(f"{why} {n}" for why, n in passes.items() if why != "total")
-                yield f"- passes through the {who} file: {passes['total'] / found['pictures']:.2f} a picture ({told})"
-            yield f"- seconds: {', '.join(f'{part} {taken}' for part, taken in found['parts'].items())}"
-            yield f"- top-1 agreement {found['top1']:.3f}; lowest SQNR: {', '.join(found['lowest']) or 'none differs'}"
+        yield from told("float32 against float32", compared(model, model, folder))
+        found = compared(str(int8), model, folder)
+        yield from told("int8 (QDQ) against float32", found)
         small = measure("ours", str(int8), model, str(few))
-        yield f"- peak memory: {small['peak']} MB for {small['pictures']} pictures, {found['peak']} MB for {found['pictures']}"
+        yield f"Peak memory: {small['peak']} MB for {small['pictures']} pictures, {found['peak']} MB for"
+        yield f"{found['pictures']}."
 
 
 def main() -> None:

@@ -66,6 +66,36 @@ def test_every_manifest_key_is_documented():
     assert [key for key in found.manifest if f"`{key}`" not in text] == []
 
 
+def test_every_code_of_a_finding_is_documented():
+    from onnxviz.auditing.findings import CODES
+
+    text = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
+    assert [
+        code for code, kind in CODES.items() if f"| `{code}` | {kind.severity} | {kind.meaning} |" not in text
+    ] == []
+
+
+def test_the_example_of_a_workflow_is_the_file():
+    import textwrap
+
+    workflow = (ROOT / "docs" / "audit.github.yml").read_text(encoding="utf-8")
+    steps = textwrap.dedent(workflow[workflow.index("      - run: |") :])
+    assert f"```yaml\n{steps}```" in (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
+
+
+def test_the_gates_of_the_documentation_can_be_read():
+    from onnxviz.auditing.gates import parse_gate
+
+    text = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
+    gates = re.search(r"```text\n(.*?)```", text, re.S)[1].split()
+    gates += re.findall(r'--fail-on "([^"]+)"', text)
+    gates += re.findall(r'"([^"]+)"', re.search(r"fail-on = (.*)\nwarn-on = (.*)", text)[0])
+    assert len(gates) > 10
+    for gate in gates:
+        if gate != "PATH OP VALUE":
+            parse_gate(gate)
+
+
 def test_the_tables_of_methods_are_those_of_the_code():
     methods = script("methods")
     assert methods.PAGE.read_text(encoding="utf-8") == methods.page()

@@ -321,7 +321,7 @@ def _reference_way(theirs: Model, given: How, own: How, audited: Subject) -> How
     """How the reference is fed: as said, as its file says, else as the audited file."""
     if own is not None:
         return own
-    if given is None and METADATA_KEY in theirs.metadata:
+    if METADATA_KEY in theirs.metadata:
         return None
     return given if given is not None else audited.query.preprocess
 

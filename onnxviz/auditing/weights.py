@@ -19,7 +19,7 @@ from onnxviz.graph.quantisation import dequantised, scale_of
 Array: TypeAlias = npt.NDArray[Any]
 
 _FAR = 20.0
-"""Standard deviations beyond which a weight is an outlier; of the middle half, which outliers do not widen."""
+"""Standard deviations beyond which a weight is an outlier; as the middle half says, without outliers."""
 
 _MOVING = ("Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 # Where a layer holds the weights that it multiplies by, and the bias.

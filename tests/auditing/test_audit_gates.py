@@ -83,6 +83,9 @@ def test_a_star_stands_for_every_element():
     assert not empty["holds"]
     [none] = judge(parse_gates(["findings[*].channel>=0"]), {**DOCUMENT, "findings": []})
     assert none["holds"]
+    same = {**DOCUMENT, "baseline": {"new": [], "changes": []}}
+    assert judge(parse_gates(["baseline.new[*].severity==error"]), same)[0]["holds"]
+    assert not judge(parse_gates(["baseline.new[*].severity==error"]), {**same, "baseline": None})[0]["holds"]
     [nan] = judge(parse_gates(["agreement.kl<0"]), {**DOCUMENT, "agreement": {"kl": float("nan")}})
     assert not nan["holds"]
 
