@@ -42,6 +42,7 @@ def main() -> None:
     from browser.chromium import chromium  # type: ignore[import-not-found]
 
     from onnxviz.auditing.audit import run_audit
+    from onnxviz.auditing.options import Options
     from onnxviz.samples import sample_model
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -53,9 +54,11 @@ def main() -> None:
             int8,
             folder,
             sample_model(),
-            labels=ROOT / "models" / "imagenet-labels.json",
-            fail_on=["agreement.top1<0.98"],
-            device="cpu",
+            Options(
+                labels=ROOT / "models" / "imagenet-labels.json",
+                fail_on=["agreement.top1<0.98"],
+                device="cpu",
+            ),
         )
         # Where this machine keeps its files is of no interest.
         for entry in (found.document["identity"], found.document["reference"]):

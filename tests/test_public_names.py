@@ -20,6 +20,7 @@ NAMES = [
     "Target",
     "TopImages",
     "activations",
+    "audit",
     "deconv",
     "explain",
     "explainer",
@@ -58,6 +59,7 @@ POSITIONAL = {
     },
     "explainer": {"model": REQUIRED, "method": "grad-cam", "layer": None, "fold_preprocess": False},
     "kernels": {"model": REQUIRED, "layers": "Conv"},
+    "audit": {"model": REQUIRED, "images": None, "reference": None},
     "maximize": {
         "model": REQUIRED,
         "layer": None,
@@ -130,7 +132,7 @@ def test_the_parameters_of_a_function(name: str) -> None:
     assert several == (["settings"] if name in ("explain", "maximize") else [])
 
 
-@pytest.mark.parametrize("name", ["activations", "deconv", "explain"])
+@pytest.mark.parametrize("name", ["activations", "audit", "deconv", "explain"])
 def test_functions_that_take_pictures_share_their_keywords(name: str) -> None:
     parameters = inspect.signature(getattr(onnxviz, name)).parameters.values()
     keywords = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}

@@ -70,8 +70,11 @@ def agreement(sums: Sums, outputs: Outputs, repeat: Repeat, labels: Sequence[str
         "outputs": by_output,
         "noise": {
             "top1": repeat.top1,
+            "top5": repeat.top5,
             "kl": repeat.kl,
-            "max_abs": max(repeat.max_abs.values(), default=None),
+            "max_abs": None if main is None else repeat.max_abs[main],
+            "mean_abs": None if main is None else repeat.mean_abs[main],
+            "relative_l2": None if main is None else repeat.relative_l2[main],
             "pictures": repeat.pictures,
         },
     }

@@ -9,14 +9,15 @@ from typing import Any, TypeAlias
 import numpy.typing as npt
 
 from onnxviz.auditing.baseline import compare, load_baseline
-from onnxviz.auditing.case import Case, Clock, Plan, measure
+from onnxviz.auditing.case import Case, Clock, measure
 from onnxviz.auditing.diagnosis import scale_findings
 from onnxviz.auditing.drift import Reasons
 from onnxviz.auditing.findings import Finding, counts, finding, in_order
 from onnxviz.auditing.gates import Gate, judge, parse_gates
 from onnxviz.auditing.health import health_entries, health_findings, static_channels
 from onnxviz.auditing.identity import RawFile, identity
-from onnxviz.auditing.job import BATCH, File
+from onnxviz.auditing.job import File
+from onnxviz.auditing.options import How, Options
 from onnxviz.auditing.policy import Policy, load_policy, weighed
 from onnxviz.auditing.stages import stages
 from onnxviz.auditing.structure import fallback_findings, structure, structure_findings
@@ -29,12 +30,11 @@ from onnxviz.methods.engines import ENGINES, Engine
 from onnxviz.methods.manifest import json_text
 from onnxviz.methods.top.job import portable
 from onnxviz.runtime.devices import resolve
-from onnxviz.vision.preprocess import METADATA_KEY, Preprocess
+from onnxviz.vision.preprocess import METADATA_KEY
 from onnxviz.vision.read import Images
 from onnxviz.vision.sources import list_set
 
 Array: TypeAlias = npt.NDArray[Any]
-How: TypeAlias = "Preprocess | Mapping[str, object] | str | None"
 
 SCHEMA = "onnxviz-audit/1"
 
@@ -126,10 +126,7 @@ def audit(
         ImageError: Not one of the pictures can be used.
         OnnxvizError: Of the kind that fits: the reference, the selector, or the device.
     """
-    found = run_audit(
-        model,
-        images,
-        reference,
+    options = Options(
         preprocess=preprocess,
         reference_preprocess=reference_preprocess,
         labels=labels,
@@ -149,63 +146,23 @@ def audit(
         size=size,
         notify=notify,
     )
-    return dict(found.document)
+    return dict(run_audit(model, images, reference, options).document)
 
 
 def run_audit(
     model: ModelLike,
     images: Images | None = None,
     reference: "ModelLike | None" = None,
-    *,
-    preprocess: How = None,
-    reference_preprocess: How = None,
-    labels: str | Path | None = None,
-    output: str | None = None,
-    explain: int = 8,
-    method: str = "grad-cam",
-    seed: int = 0,
-    fail_on: Sequence[str] = (),
-    policy: str | Path | None = None,
-    baseline: str | Path | None = None,
-    engine: Engine = "local",
-    ray_address: str | None = None,
-    workers: int | None = None,
-    device: str = "auto",
-    batch: int | None = None,
-    inputs: Mapping[str, Array] | None = None,
-    size: tuple[int, int] | None = None,
-    notify: Callable[[str], object] = lambda _message: None,
+    options: Options = Options(),  # noqa: B008 - frozen
 ) -> Audit:
     """As `audit`, with the pictures that go into the report."""
-    if engine not in ENGINES:
-        raise SelectorError(
-            f"no engine {engine!r}{did_you_mean(engine, ENGINES)}; choose {', '.join(ENGINES)}"
-        )
-    if reference is not None and images is None:
-        raise SelectorError("a reference is compared on pictures; give some (--images FOLDER)")
-    find_method(method)
-    rules = Policy() if policy is None else load_policy(policy)
-    asked = Asked(
-        rules,
-        parse_gates([*rules.fail_on, *fail_on], rules.warn_on),
-        baseline,
-        None if baseline is None else load_baseline(baseline),
-    )
-    plan = Plan(method, explain, seed, labels, output, batch or BATCH, engine, ray_address, workers, notify)
-    settings = {
-        "method": method,
-        "explain": explain,
-        "seed": seed,
-        "engine": engine,
-        "batch": plan.batch,
-        "size": size,
-        "output": output,
-    }
-    clock = Clock()
+    _refuse_misuse(images, reference, options)
+    asked = Asked.of(options)
+    clock, device = Clock(), options.device
     resolve(device)
     raw = RawFile.of(model)
     findings = structure_findings(raw)
-    document = _blank(identity(raw, None, device), structure(raw, None), settings)
+    document = _blank(identity(raw, None, device), structure(raw, None), options.settings())
     try:
         with clock("load"):
             loaded = load(model)
@@ -217,24 +174,38 @@ def run_audit(
     findings += fallback_findings(document["structure"])
     if images is None:
         return _finished(document, [*findings, *_still(loaded, document)], asked, clock)
-    given = dict(inputs or {})
     pictures = tuple(list_set(images))
-    audited = subject(loaded, preprocess, given, size, device)
-    other, files = None, [_file(audited, given, size, device), None]
+    audited, file = _ready(loaded, options.preprocess, options)
+    other, other_file = None, None
     if reference is not None:
         with clock("load"):
             theirs = load(reference)
-            names = {value.name for value in theirs.inputs}
-            shared = {name: array for name, array in given.items() if name in names}
-            how = _reference_way(theirs, preprocess, reference_preprocess, audited)
-            other = subject(theirs, how, shared, size, device)
+            other, other_file = _ready(theirs, _reference_way(theirs, options, audited), options)
             document["reference"] = identity(RawFile.of(reference), theirs, device)
-            files[1] = _file(other, shared, size, device)
-    case = Case(audited, other, (files[0], files[1]), pictures, plan, clock)  # type: ignore[arg-type]
+    case = Case(audited, other, (file, other_file), pictures, options, clock)
     found = measure(case)
     document |= found.parts
     document["warnings"] += [*_guesses(audited, other), *case.warnings]
     return _finished(document, [*findings, *found.findings], asked, clock, found.reasons)
+
+
+def _refuse_misuse(images: Images | None, reference: "ModelLike | None", options: Options) -> None:
+    engine = options.engine
+    if engine not in ENGINES:
+        raise SelectorError(
+            f"no engine {engine!r}{did_you_mean(engine, ENGINES)}; choose {', '.join(ENGINES)}"
+        )
+    if reference is not None and images is None:
+        raise SelectorError("a reference is compared on pictures; give some (--images FOLDER)")
+    find_method(options.method)
+
+
+def _ready(model: Model, how: How, options: Options) -> tuple[Subject, File]:
+    """A file made ready, and as another process reads it; it is given those inputs that it has."""
+    names = {value.name for value in model.inputs}
+    given = {name: array for name, array in (options.inputs or {}).items() if name in names}
+    made = subject(model, how, given, options.size, options.device)
+    return made, File(portable(model), made.query.preprocess, given, options.size, options.device)
 
 
 @dataclass(frozen=True)
@@ -245,6 +216,18 @@ class Asked:
     gates: Sequence[Gate]
     baseline: str | Path | None
     earlier: Mapping[str, Any] | None
+
+    @classmethod
+    def of(cls, options: Options) -> "Asked":
+        """What the options say.
+
+        Raises:
+            PolicyError: A gate, the policy or the baseline cannot be read.
+        """
+        policy = Policy() if options.policy is None else load_policy(options.policy)
+        gates = parse_gates([*policy.fail_on, *options.fail_on], policy.warn_on)
+        path = options.baseline
+        return cls(policy, gates, path, None if path is None else load_baseline(path))
 
 
 def _finished(
@@ -313,17 +296,11 @@ def _still(model: Model, document: dict[str, Any]) -> list[Finding]:
     return [*findings, *scale_findings(model, own)]
 
 
-def _file(made: Subject, inputs: Mapping[str, Array], size: tuple[int, int] | None, device: str) -> File:
-    return File(portable(made.model), made.query.preprocess, inputs, size, device)
-
-
-def _reference_way(theirs: Model, given: How, own: How, audited: Subject) -> How:
+def _reference_way(theirs: Model, options: Options, audited: Subject) -> How:
     """How the reference is fed: as said, as its file says, else as the audited file."""
-    if own is not None:
-        return own
-    if METADATA_KEY in theirs.metadata:
-        return None
-    return given if given is not None else audited.query.preprocess
+    if options.reference_preprocess is not None:
+        return options.reference_preprocess
+    return None if METADATA_KEY in theirs.metadata else audited.query.preprocess
 
 
 def _guesses(*subjects: Subject | None) -> list[str]:

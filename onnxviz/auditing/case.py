@@ -1,11 +1,10 @@
 """`Case`: a file, its reference and the pictures; what is measured of them, step by step."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -27,6 +26,7 @@ from onnxviz.auditing.findings import Finding, finding
 from onnxviz.auditing.health import ENOUGH, Channels, channels, health_entries, health_findings
 from onnxviz.auditing.job import File, Job
 from onnxviz.auditing.matching import Match
+from onnxviz.auditing.options import Options
 from onnxviz.auditing.outputs import class_scores, paired
 from onnxviz.auditing.presets import TRIED, Tried, entries, preset_findings, tried
 from onnxviz.auditing.probing import PROBED, Look, look, matched
@@ -35,7 +35,7 @@ from onnxviz.auditing.subject import Subject
 from onnxviz.auditing.sums import Sums, merge, pack, unpack
 from onnxviz.auditing.truth import true_classes
 from onnxviz.errors import ImageError, OnnxvizError
-from onnxviz.methods.engines import CHUNK, Engine, chunks_of, local
+from onnxviz.methods.engines import CHUNK, chunks_of, local
 from onnxviz.methods.scores import Scores
 from onnxviz.methods.target import TargetLike
 from onnxviz.vision.labels import read_labels
@@ -45,22 +45,6 @@ Array: TypeAlias = npt.NDArray[Any]
 
 _JUDGED = 4
 """Pictures whose maps are judged by insertion and deletion."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How to measure: what is explained and how, what the classes are called, and where pictures are run."""
-
-    method: str
-    explain: int
-    seed: int
-    labels: str | Path | None
-    output: str | None
-    batch: int
-    engine: Engine
-    ray_address: str | None
-    workers: int | None
-    notify: Callable[[str], object]
 
 
 class Clock:
@@ -97,14 +81,14 @@ class Case:
     reference: Subject | None
     files: tuple[File, File | None]
     images: tuple[Picture, ...]
-    plan: Plan
+    options: Options
     clock: Clock = field(default_factory=Clock)
     warnings: list[str] = field(default_factory=list)
 
     @cached_property
     def labels(self) -> tuple[str, ...] | None:
         """What the classes are called."""
-        own = read_labels(self.plan.labels, self.audited.model.metadata)
+        own = read_labels(self.options.labels, self.audited.model.metadata)
         if own is None and self.reference is not None:
             return read_labels(None, self.reference.model.metadata)
         return own
@@ -113,7 +97,7 @@ class Case:
     def scores(self) -> tuple[Scores | None, Scores | None]:
         """Where each file holds its classes."""
         other = None if self.reference is None else class_scores(self.reference.model)
-        return class_scores(self.audited.model, self.plan.output), other
+        return class_scores(self.audited.model, self.options.output), other
 
     @property
     def judge(self) -> Subject:
@@ -148,7 +132,7 @@ def measure(case: Case) -> Measured:
         OnnxvizError: A file cannot be run.
     """
     clock, audited, reference = case.clock, case.audited, case.reference
-    at_once(audited, reference, case.plan.batch)  # refuses files that fix different batches
+    at_once(audited, reference, case.options.at_once)  # refuses files that fix different batches
     scores, reference_scores = case.scores
     with clock("first look"):
         first = _first(case)
@@ -166,7 +150,7 @@ def measure(case: Case) -> Measured:
     classes = true_classes(case.images, case.labels, count)
     job = Job(
         case.files[0], case.files[1], case.images, classes,
-        tuple(match.pair for match in matches), outputs, case.plan.batch,
+        tuple(match.pair for match in matches), outputs, case.options.at_once,
     )  # fmt: skip
     with clock("pictures"):
         sums = _reduced(case, job)
@@ -258,20 +242,20 @@ def _first(case: Case) -> list[tuple[int, Array, Array | None]]:
 def _reduced(case: Case, job: Job) -> Sums:
     """What all pictures did; parts that come in any order are put together in the pictures' own."""
     chunks = chunks_of(len(case.images), CHUNK)
-    plan = case.plan
-    if plan.engine == "local":
+    options = case.options
+    if options.engine == "local":
         results = local(ready(job, case.audited, case.reference), chunks)
     else:
         from onnxviz.methods.cluster import Work, on_ray
 
         work = Work(job, auditor, pack, unpack)
-        results = on_ray(work, chunks, case.audited.device, plan.ray_address, plan.workers)
+        results = on_ray(work, chunks, case.audited.device, options.ray_address, options.workers)
     waiting: dict[int, Sums] = {}
     whole, done = Sums(), 0
     for chunk, sums in results:
         waiting[chunk.start] = sums
         for _, why in sums.failed.values():
-            plan.notify(f"passed over: {why}")
+            options.notify(f"passed over: {why}")
         while done < len(chunks) and chunks[done].start in waiting:
             whole = merge(whole, waiting.pop(chunks[done].start))
             done += 1
@@ -308,7 +292,7 @@ def _ways(
     pictures = [case.images[number] for number in numbers]
     other = None if case.reference is None else case.reference.query.preprocess
     return tried(
-        case.audited, scores, pictures, [classes[n] for n in numbers], chances, case.plan.batch, other
+        case.audited, scores, pictures, [classes[n] for n in numbers], chances, case.options.at_once, other
     )
 
 
@@ -409,8 +393,8 @@ def _explanations(
     findings: list[Finding],
 ) -> list[Reasons]:
     """Explanations of some pictures: how they differ between the files, and whether they can be trusted."""
-    plan = case.plan
-    numbers = case.some(plan.explain, list(sums.failed)) if plan.explain else []
+    options = case.options
+    numbers = case.some(options.explain, list(sums.failed)) if options.explain else []
     if not numbers:
         return []
     reasons: list[Reasons] = []
@@ -419,16 +403,16 @@ def _explanations(
         pictures = {number: case.images[number] for number in numbers}
         if case.reference is not None and job.pairs:
             drift = explained(
-                case.audited, case.reference, matches, pictures, targets, plan.method, plan.seed
+                case.audited, case.reference, matches, pictures, targets, options.method, options.seed
             )
             parts["drift"], reasons = drift_entry(drift)
             findings += drift_findings(parts["drift"])
         some = [case.images[number] for number in numbers[:_JUDGED]]
         aims = [targets[number] for number in numbers[:_JUDGED]]
-        parts["faithfulness"] = faithfulness(case.audited, some, aims, plan.method, plan.seed)
+        parts["faithfulness"] = faithfulness(case.audited, some, aims, options.method, options.seed)
         parts["sanity"] = {
-            "randomisation": randomisation(case.audited, some[0], aims[0], plan.method, plan.seed),
-            "gradient": gradient_check(case.audited, some[0], aims[0], plan.seed),
+            "randomisation": randomisation(case.audited, some[0], aims[0], options.method, options.seed),
+            "gradient": gradient_check(case.audited, some[0], aims[0], options.seed),
         }
     except OnnxvizError as err:
         case.warnings.append(f"explanations were left out: {err}")

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from onnxviz.auditing.answers import classes_of, divergence
+from onnxviz.auditing.answers import classes_of, divergence, top5_overlap
 from onnxviz.auditing.matching import Match, Probe, match, signature
 from onnxviz.auditing.subject import Subject
 from onnxviz.auditing.weights import filters
@@ -29,13 +29,17 @@ _CERTAIN = 0.9
 class Repeat:
     """How far a second run of the same file is from the first: the noise floor.
 
-    `layers` maps the tensor measured to the sums of squares of its difference and of itself; `max_abs` is by
-    output; `top1` and `kl` are of its classes, None where it has none.
+    `layers` maps the tensor measured to the sums of squares of its difference and of itself; `max_abs`,
+    `mean_abs` and `relative_l2` are by output; `top1`, `top5` and `kl` are of its classes, None where it has
+    none.
     """
 
     layers: Mapping[str, tuple[float, float]]
     max_abs: Mapping[str, float]
+    mean_abs: Mapping[str, float]
+    relative_l2: Mapping[str, float]
     top1: float | None
+    top5: float | None
     kl: float | None
     pictures: int
 
@@ -161,13 +165,19 @@ def _repeat(
     """The answers once more, several pictures at once where the model takes several."""
     many = subject.query.where.batch is None and not subject.query.others
     again = subject.answers(np.stack(pictures), "first look") if many else _answers(subject, pictures)
-    largest = {}
+    largest, mean, relative = {}, {}, {}
     for name, rows in answers.items():
-        with np.errstate(invalid="ignore"):
-            moved = np.abs(again[name].astype(np.float64) - rows.astype(np.float64))
-        largest[name] = float(np.nan_to_num(moved, nan=0.0).max(initial=0.0))
+        exact = rows.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # infinity less infinity
+            moved = np.nan_to_num(again[name].astype(np.float64) - exact, posinf=0, neginf=0)
+            moved = np.abs(moved)
+        size = float(np.linalg.norm(np.nan_to_num(exact, posinf=0, neginf=0)))
+        largest[name] = float(moved.max(initial=0.0))
+        mean[name] = float(moved.mean()) if moved.size else 0.0
+        relative[name] = float(np.linalg.norm(moved)) / size if size else 0.0
     one, other = classes_of(answers, scores), classes_of(again, scores)
-    if one is None or other is None:
-        return Repeat(layers, largest, None, None, len(pictures))
-    same = float((one.argmax(axis=1) == other.argmax(axis=1)).mean())
-    return Repeat(layers, largest, same, float(divergence(one, other).mean()), len(pictures))
+    classes: tuple[float | None, float | None, float | None] = (None, None, None)
+    if one is not None and other is not None:
+        same = (one.argmax(axis=1) == other.argmax(axis=1)).mean()
+        classes = (float(same), float(top5_overlap(other, one).mean()), float(divergence(one, other).mean()))
+    return Repeat(layers, largest, mean, relative, *classes, len(pictures))

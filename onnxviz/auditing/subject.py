@@ -13,7 +13,7 @@ from onnxviz.auditing.stages import Stage, stages
 from onnxviz.graph.model import Model
 from onnxviz.graph.quantisation import as_floats
 from onnxviz.methods.query import Query, ask
-from onnxviz.runtime.session import Session
+from onnxviz.runtime.session import Session, SessionInTurn, ShippedSession
 from onnxviz.vision.preprocess import Preprocess
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -42,11 +42,12 @@ class Subject:
     @cached_property
     def deployed(self) -> Session:
         """The file as it ships, its graph not touched; as resized, where another size was asked for."""
-        return Session(self.model, self.device, as_shipped=self.query.size is None, taking_turns=True)
+        kind = ShippedSession if self.query.size is None else SessionInTurn
+        return self.query.session(self.model, self.device, kind)
 
     def session(self, model: Model) -> Session:
         """A session for a rewrite of the model."""
-        return self.query.session(model, self.device, taking_turns=True)
+        return self.query.session(model, self.device, SessionInTurn)
 
     def feeds(self, array: Array) -> dict[str, Array]:
         """What a run takes for pictures [N, *input]."""

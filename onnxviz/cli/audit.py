@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from onnxviz.auditing.audit import run_audit
+from onnxviz.auditing.options import Options
 from onnxviz.cli.console import print_json, progress, say, warn
 from onnxviz.cli.options import FOLDER, PICTURES, output_place, read_inputs, shared
 from onnxviz.methods.engines import ENGINES
@@ -99,10 +100,7 @@ def command(
     """
     place, replace = output_place(out, overwrite, "audit")
     with progress(quiet):
-        found = run_audit(
-            model,
-            images,
-            reference,
+        options = Options(
             preprocess=preprocess,
             reference_preprocess=reference_preprocess,
             labels=labels,
@@ -122,6 +120,7 @@ def command(
             size=size,
             notify=lambda message: say(message, quiet),
         )
+        found = run_audit(model, images, reference, options)
         found.save(place, overwrite=replace)
     document = found.document
     warn(document["warnings"], quiet)

@@ -50,10 +50,10 @@ class Query:
         with self._at_size():
             return self._run(session, start, stop, extra or {}, batch)
 
-    def session(self, model: Model, device: str, taking_turns: bool = False) -> Session:
+    def session(self, model: Model, device: str, kind: type[Session] = Session) -> Session:
         """A session for a rewrite of the model."""
         with self._at_size():
-            return Session(model, device, taking_turns=taking_turns)
+            return kind(model, device)
 
     @contextmanager
     def _at_size(self) -> Iterator[None]:

@@ -27,25 +27,23 @@ class Session:
     Args:
         model: A Model, a path, or a ModelProto.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        taking_turns: Whether other sessions run in between: its threads then do not wait for work, which
-            would take the processors from the others.
-        as_shipped: Run the very file that the model was loaded from, not the graph made of it; the same
-            graph where there is no file.
 
     Raises:
         ModelError: The model cannot be loaded, or ONNX Runtime cannot use it.
         DeviceError: The device cannot be had, or has too little memory.
     """
 
-    def __init__(
-        self, model: ModelLike, device: str = "auto", *, as_shipped: bool = False, taking_turns: bool = False
-    ) -> None:
+    _as_shipped = False
+    _takes_turns = False
+
+    def __init__(self, model: ModelLike, device: str = "auto") -> None:
         """Load the model and make it ready."""
         loaded = load(model)
         self.device: Device = resolve(device)
         self.inputs: tuple[ValueInfo, ...] = loaded.inputs
         self.outputs: tuple[ValueInfo, ...] = loaded.outputs
-        self._session = _create(loaded, self.device, as_shipped and loaded.path is not None, taking_turns)
+        as_shipped = self._as_shipped and loaded.path is not None
+        self._session = _create(loaded, self.device, as_shipped, self._takes_turns)
         self._foreign = {out.name for out in self._session.get_outputs() if _FOREIGN.fullmatch(out.type)}
 
     @overload
@@ -126,6 +124,18 @@ class Session:
                 f"no array was given for the input {', '.join(missing)}; the model takes {needed}"
             )
         return {where.name: _fitted(feeds[where.name], where) for where in self.inputs}
+
+
+class SessionInTurn(Session):
+    """A session between whose runs others run: its threads do not wait for work, and so slow none."""
+
+    _takes_turns = True
+
+
+class ShippedSession(SessionInTurn):
+    """A session of the very file that a model was loaded from, and not of the graph made of it."""
+
+    _as_shipped = True
 
 
 def _create(model: Model, device: Device, as_shipped: bool, taking_turns: bool) -> Any:

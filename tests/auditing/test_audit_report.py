@@ -14,6 +14,7 @@ from auditing.exports import changed, photographs, plain
 
 from onnxviz.auditing.audit import run_audit
 from onnxviz.auditing.findings import CODES
+from onnxviz.auditing.options import Options
 from onnxviz.auditing.report.html import decibels, html_report, number, share
 from onnxviz.auditing.report.junit import junit_report
 from onnxviz.errors import OutputError
@@ -33,9 +34,7 @@ def _found(tmp_path_factory):
         folder / "audited.onnx",
         pictures,
         folder / "reference.onnx",
-        device="cpu",
-        explain=2,
-        fail_on=["agreement.top1<0.5", "counts.dead-channel>0"],
+        Options(device="cpu", explain=2, fail_on=["agreement.top1<0.5", "counts.dead-channel>0"]),
     )
 
 
@@ -46,7 +45,7 @@ def schema():
 def test_the_document_keeps_to_its_schema(found):
     jsonschema.Draft202012Validator.check_schema(schema())
     jsonschema.validate(json.loads(json.dumps(found.document)), schema())
-    jsonschema.validate(run_audit(plain(), device="cpu").document, schema())
+    jsonschema.validate(run_audit(plain(), options=Options(device="cpu")).document, schema())
 
 
 def test_the_published_schema_is_the_one_in_the_package():
@@ -114,7 +113,7 @@ def test_the_page_holds_all_it_needs_and_no_hostile_name(found):
 
 
 def test_a_page_without_pictures_or_reference_is_whole():
-    page = html_report(run_audit(plain(), device="cpu").document, {})
+    page = html_report(run_audit(plain(), options=Options(device="cpu")).document, {})
     assert "no pictures" in page
     assert "Pass: ship it" in page
 

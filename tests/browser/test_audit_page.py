@@ -8,6 +8,7 @@ import pytest
 from auditing.exports import changed, photographs, plain
 
 from onnxviz.auditing.audit import run_audit
+from onnxviz.auditing.options import Options
 
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
 
@@ -42,9 +43,7 @@ def _page(tmp_path_factory):
         folder / "audited.onnx",
         photographs(folder / "pictures", 8),
         folder / "reference.onnx",
-        device="cpu",
-        explain=2,
-        fail_on=["layers[*].sqnr_db<20"],
+        Options(device="cpu", explain=2, fail_on=["layers[*].sqnr_db<20"]),
     )
     found.save(folder / "out")
     address = (folder / "out" / "report.html").as_uri()
