@@ -2,6 +2,7 @@
 
     python3 scripts/benchmark_audit.py                    print the page
     python3 scripts/benchmark_audit.py --pictures 300     on fewer pictures
+    python3 scripts/benchmark_audit.py --model FILE       another model against itself, one round
 
 The model that comes along is audited against itself in float32, and quantised by ONNX Runtime's own tool
 (QDQ, per channel, calibrated on 32 of the pictures) against the float file; without explanations. A pass is
@@ -29,12 +30,12 @@ BATCH = 4
 FEED = {"color": "BGR", "mean": [103.939, 116.779, 123.68]}
 
 
-def arrays(folder: Path, count: int) -> Iterator[np.ndarray[Any, Any]]:
+def arrays(folder: Path, count: int, size: tuple[int, int] = (227, 227)) -> Iterator[np.ndarray[Any, Any]]:
     """The first pictures of a folder as the model takes them."""
     from PIL import Image
 
     for file in sorted(folder.iterdir())[:count]:
-        pixels = Image.open(file).convert("RGB").resize((227, 227), Image.Resampling.BILINEAR)
+        pixels = Image.open(file).convert("RGB").resize(size[::-1], Image.Resampling.BILINEAR)
         ready = np.asarray(pixels, np.float32)[..., ::-1] - np.array(FEED["mean"], np.float32)
         yield ready.transpose(2, 0, 1)[None]
 
@@ -68,14 +69,15 @@ def bare(model: str, folder: str) -> dict[str, Any]:
 
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     started = time.perf_counter()
-    ready = list(arrays(Path(folder), 100))
+    name, size = session.get_inputs()[0].name, session.get_inputs()[0].shape[2:]
+    ready = list(arrays(Path(folder), 100, tuple(size)))
     reading = (time.perf_counter() - started) / len(ready)
     batch = np.concatenate(ready[:BATCH])
-    session.run(None, {"input": batch})
-    rounds = 80
+    session.run(None, {name: batch})
+    rounds = 40
     started = time.perf_counter()
     for _ in range(rounds):
-        session.run(None, {"input": batch})
+        session.run(None, {name: batch})
     return {"pass": (time.perf_counter() - started) / (rounds * BATCH), "reading": reading}
 
 
@@ -106,10 +108,10 @@ def measure(name: str, *arguments: str) -> dict[str, Any]:
     return found
 
 
-def compared(audited: str, reference: str, folder: Path) -> dict[str, Any]:
-    """An audit beside its own passes, and beside a loop that reads the pictures too; the middle of three."""
+def compared(audited: str, reference: str, folder: Path, count: int = 3) -> dict[str, Any]:
+    """An audit beside its own passes, and beside a loop that reads the pictures too; the middle of some."""
     rounds = []
-    for _ in range(3):
+    for _ in range(count):
         before = [measure("bare", file, str(folder)) for file in (audited, reference)]
         found = measure("ours", audited, reference, str(folder))
         after = [measure("bare", file, str(folder)) for file in (audited, reference)]
@@ -118,7 +120,7 @@ def compared(audited: str, reference: str, folder: Path) -> dict[str, Any]:
         passes = found["passes"]
         forward = passes["audited"]["total"] * own + passes["reference"]["total"] * other
         rounds.append({**found, "own": own, "other": other, "reading": reading, "forward": forward})
-    return sorted(rounds, key=lambda each: float(each["seconds"] / each["forward"]))[1]
+    return sorted(rounds, key=lambda each: float(each["seconds"] / each["forward"]))[count // 2]
 
 
 def told(title: str, found: dict[str, Any]) -> Iterator[str]:
@@ -171,18 +173,27 @@ def lines(count: int) -> Iterator[str]:
         yield f"{found['pictures']}."
 
 
+def other(model: str, count: int) -> Iterator[str]:
+    """Another model against itself, line by line."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch, "all")
+        make_pictures(folder, count)
+        yield from told(f"{Path(model).stem}, float32 against float32", compared(model, model, folder, 1))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pictures", type=int, default=1000)
+    parser.add_argument("--model", help="NCHW pictures of a fixed size")
     parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.measure:
         name, *arguments = given.measure
         print(json.dumps({"bare": bare, "ours": ours}[name](*arguments)))  # type: ignore[operator]
         return
-    for line in lines(given.pictures):
+    for line in lines(given.pictures) if given.model is None else other(given.model, given.pictures):
         print(line, flush=True)
 
 

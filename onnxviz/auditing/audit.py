@@ -1,6 +1,5 @@
 """`audit`: is the file that ships healthy, and is it still the model that was trained?"""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +26,7 @@ from onnxviz.errors import ModelError, SelectorError, did_you_mean
 from onnxviz.graph.model import Model, ModelLike, load
 from onnxviz.methods.attribution.table import find_method
 from onnxviz.methods.engines import ENGINES, Engine
-from onnxviz.methods.manifest import json_text
+from onnxviz.methods.manifest import plain
 from onnxviz.methods.top.job import portable
 from onnxviz.runtime.devices import resolve
 from onnxviz.vision.preprocess import METADATA_KEY
@@ -242,18 +241,12 @@ def _finished(
     document["findings"] = [one.to_dict() for one in ordered]
     document["counts"] = counts(ordered)
     document["seconds"] = {part: round(taken, 3) for part, taken in clock.seconds.items()}
-    plain = _plain(document)
+    told: dict[str, Any] = plain(document)
     if asked.earlier is not None and asked.baseline is not None:
-        plain["baseline"] = compare(plain, asked.earlier, asked.baseline)
-    plain["gates"] = judge(asked.gates, plain)
-    plain["verdict"], plain["reasons"] = verdict(ordered, plain["gates"])
-    return Audit(plain, tuple(reasons))
-
-
-def _plain(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The report as JSON reads it back: what JSON has no word for is null."""
-    found: dict[str, Any] = json.loads(json_text(document))
-    return found
+        told["baseline"] = compare(told, asked.earlier, asked.baseline)
+    told["gates"] = judge(asked.gates, told)
+    told["verdict"], told["reasons"] = verdict(ordered, told["gates"])
+    return Audit(told, tuple(reasons))
 
 
 def _blank(own: Mapping[str, Any], built: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -109,7 +109,9 @@ class Auditor:
         )
         fed: dict[str, Any] = {}
         if self.reference is not None:
-            y = _stacked([each.reference for each in pictures if each.reference is not None], fixed)
+            same = all(each.reference is each.audited for each in pictures)
+            others = [each.reference for each in pictures if each.reference is not None]
+            y = x if same else _stacked(others, fixed)
             theirs = {name: rows[:n] for name, rows in self.reference.answers(y, "answers").items()}
             found = merge(found, against(numbers, names, answers, theirs, self.job.outputs))
             outputs = self.job.outputs

@@ -49,18 +49,19 @@ def manifest(model: "Model", **entries: Any) -> dict[str, Any]:
 
 def json_text(entries: Mapping[str, Any], ascii_only: bool = False) -> str:
     """A document as JSON text; numbers that JSON has no word for become null."""
-    return json.dumps(_plain(entries), indent=2, ensure_ascii=ascii_only) + "\n"
+    return json.dumps(plain(entries), indent=2, ensure_ascii=ascii_only) + "\n"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value as JSON holds it; numbers that JSON has no word for become None."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, np.generic):
-        return _plain(value.item())
+        return plain(value.item())
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value
