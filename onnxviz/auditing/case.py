@@ -15,10 +15,12 @@ from onnxviz.auditing.answers import classes_of
 from onnxviz.auditing.auditor import at_once, auditor, decode, ready
 from onnxviz.auditing.comparison import Compared, compared, layer_entries, lowest
 from onnxviz.auditing.diagnosis import (
+    causes,
     diagnose,
     first_break,
     input_scale_findings,
     range_findings,
+    readers,
     scale_findings,
 )
 from onnxviz.auditing.drift import Reasons, drift_entry, drift_findings, explained
@@ -162,19 +164,8 @@ def measure(case: Case) -> Measured:
     presets = preset_findings(ways, first_layer)
     findings = [*health, *presets, *differ]
     parts: dict[str, Any] = {
-        "pictures": {
-            "count": int(sums.number("sum:pictures")),
-            "labelled": sum(each >= 0 for number, each in enumerate(classes) if number not in sums.failed),
-            "failed": [
-                {"number": number, "name": name, "reason": why} for number, (name, why) in sums.failed.items()
-            ],
-        },
-        "preprocessing": {
-            "in_use": audited.query.preprocess.to_dict(),
-            "reference": None if reference is None else reference.query.preprocess.to_dict(),
-            "pictures": len(ways[0].confidence) if ways else 0,
-            "variants": entries(ways),
-        },
+        "pictures": _pictures(sums, classes),
+        "preprocessing": _preprocessing(case, ways),
         "health": {"layers": health_entries(known, inherited)},
     }
     scales = [*scale_findings(audited.model, audited.stages), *input_scale_findings(known)]
@@ -188,31 +179,26 @@ def measure(case: Case) -> Measured:
         more = _explanations(case, matches, sums, job, parts, findings)
     parts["passes"] = _passes(case, sums)
     case.warnings.extend(_few(parts))
-    return Measured(parts, _causes(findings, audited, known), more)
+    return Measured(parts, causes(findings, audited.stages, known), more)
 
 
-_FOLLOWS = ("saturated", "unused-range")
-_IDLE = ("dead-channel", "constant-channel")
+def _pictures(sums: Sums, classes: Sequence[int]) -> dict[str, Any]:
+    failed = sums.failed
+    return {
+        "count": int(sums.number("sum:pictures")),
+        "labelled": sum(each >= 0 for number, each in enumerate(classes) if number not in failed),
+        "failed": [{"number": number, "name": name, "reason": why} for number, (name, why) in failed.items()],
+    }
 
 
-def _causes(findings: Sequence[Finding], audited: Subject, known: Mapping[str, Channels]) -> list[Finding]:
-    """Without what follows from a scale that does not fit, in its layer and in those behind it."""
-    misfits = {one.layer for one in findings if one.code == "quantisation-scale" and one.severity == "error"}
-    behind = {stage.tensor for stage in audited.stages if stage.name in misfits}
-    for stage in audited.stages:
-        if behind.intersection(stage.inputs):
-            behind.add(stage.tensor)
-    names = {stage.name for stage in audited.stages if stage.tensor in behind}
-
-    def follows(one: Finding) -> bool:
-        if one.code in _FOLLOWS:
-            return one.layer in names
-        if one.code not in _IDLE or one.layer is None or one.layer not in misfits:
-            return False
-        filters = known[one.layer].filters
-        return filters is not None and not filters.zero[one.channel]
-
-    return [one for one in findings if not follows(one)]
+def _preprocessing(case: Case, ways: Sequence[Tried]) -> dict[str, Any]:
+    reference = case.reference
+    return {
+        "in_use": case.audited.query.preprocess.to_dict(),
+        "reference": None if reference is None else reference.query.preprocess.to_dict(),
+        "pictures": len(ways[0].confidence) if ways else 0,
+        "variants": entries(ways),
+    }
 
 
 def _few(parts: Mapping[str, Any]) -> list[str]:
@@ -360,7 +346,7 @@ def _differences(
     answers = agreement_findings(sums, parts["agreement"], precision, last, case.labels)
     permuted = any(one.code == "classes-permuted" for one in answers)
     excused = [one.layer for one in (*presets, *scales) if one.layer is not None]
-    excused += _readers(case.audited, {one.layer for one in scales})
+    excused += readers(case.audited.stages, {one.layer for one in scales})
     if permuted and last is not None:
         excused.append(last.audited.stage.name)
     if first_layer is not None and presets and any(one.severity == "error" for one in presets):
@@ -376,12 +362,6 @@ def _differences(
         if known[name].filters is not None
     ]
     return [*found, *answers, *unmatched]
-
-
-def _readers(audited: Subject, names: set[str | None]) -> list[str]:
-    """The stages that read what these make."""
-    made = {stage.tensor for stage in audited.stages if stage.name in names}
-    return [stage.name for stage in audited.stages if made.intersection(stage.inputs)]
 
 
 def _explanations(

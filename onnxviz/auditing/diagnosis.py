@@ -21,6 +21,8 @@ _ERROR = {"float": 40.0, "half": 20.0, "quantised": 12.0}
 _BELOW_PEERS = 12.0
 _LITTLE_USED, _INPUT_USED = 0.15, 0.25
 _GAIN = (0.5, 2.0)
+_FOLLOWS = ("saturated", "unused-range")
+_IDLE = ("dead-channel", "constant-channel")
 _SAME_DIRECTION = 0.9
 
 # dB of accumulated error below which a layer agrees no more.
@@ -219,3 +221,31 @@ def range_findings(channels: Mapping[str, Channels], taken: Sequence[Finding], a
             detail = f"{each.used:.1%} of the quantiser's range is used: finer steps were possible"
             findings.append(finding("unused-range", name, None, each.used, detail))
     return findings
+
+
+def readers(stages: Sequence[Stage], names: set[str | None]) -> list[str]:
+    """The stages that read what these make."""
+    made = {stage.tensor for stage in stages if stage.name in names}
+    return [stage.name for stage in stages if made.intersection(stage.inputs)]
+
+
+def causes(
+    findings: Sequence[Finding], stages: Sequence[Stage], known: Mapping[str, Channels]
+) -> list[Finding]:
+    """Without what follows from a scale that does not fit, in its layer and in those behind it."""
+    misfits = {one.layer for one in findings if one.code == "quantisation-scale" and one.severity == "error"}
+    behind = {stage.tensor for stage in stages if stage.name in misfits}
+    for stage in stages:
+        if behind.intersection(stage.inputs):
+            behind.add(stage.tensor)
+    names = {stage.name for stage in stages if stage.tensor in behind}
+
+    def follows(one: Finding) -> bool:
+        if one.code in _FOLLOWS:
+            return one.layer in names
+        if one.code not in _IDLE or one.layer is None or one.layer not in misfits:
+            return False
+        filters = known[one.layer].filters
+        return filters is not None and not filters.zero[one.channel]
+
+    return [one for one in findings if not follows(one)]

@@ -249,7 +249,7 @@ def _of_weights(each: Channels) -> list[Finding]:
         findings.append(
             finding(
                 "weight-outlier", name, None, weights.outliers,
-                f"{weights.outliers} weights lie beyond 20 standard deviations, from "
+                f"{weights.outliers} weights lie far from all others, from "
                 f"{weights.lowest:.4g} to {weights.highest:.4g}: a quantiser would waste its range on them",
             )
         )  # fmt: skip

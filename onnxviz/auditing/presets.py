@@ -169,6 +169,8 @@ def _chances(subject: Subject, scores: Scores, x: Array, batch: int) -> Array:
 
 
 def _answered(way: Way, chances: Array, wanted: Array, reference: Array | None) -> Tried:
+    if reference is not None and reference.shape != chances.shape:
+        reference = None  # other classes
     shares = np.maximum(chances, 0) + 1e-12
     shares = shares / shares.sum(axis=1, keepdims=True)
     first = chances.argmax(axis=1)

@@ -18,8 +18,9 @@ from onnxviz.graph.quantisation import dequantised, scale_of
 
 Array: TypeAlias = npt.NDArray[Any]
 
-_FAR = 20.0
-"""Standard deviations beyond which a weight is an outlier; as the middle half says, without outliers."""
+# Standard deviations beyond which a weight is an outlier: of all, and of the middle half, which outliers do
+# not widen and long tails do not either.
+_FAR, _FAR_FROM_MIDDLE = 8.0, 20.0
 
 _MOVING = ("Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 # Where a layer holds the weights that it multiplies by, and the bias.
@@ -198,5 +199,5 @@ def _all_weights(model: Model, stage: Stage) -> list[ir.Value]:
 def _outliers(numbers: Array) -> int:
     finite = numbers[np.isfinite(numbers)]
     low, middle, high = np.percentile(finite, [25, 50, 75])
-    spread = float(high - low) / 1.349 or float(finite.std())
-    return int((np.abs(finite - middle) > _FAR * spread).sum()) if spread else 0
+    limit = max(_FAR * float(finite.std()), _FAR_FROM_MIDDLE * float(high - low) / 1.349)
+    return int((np.abs(finite - middle) > limit).sum()) if limit else 0
