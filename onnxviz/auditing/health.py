@@ -29,6 +29,9 @@ CLIPPED = 0.05
 ENOUGH = 100
 """Pictures; of fewer, without a reference, it is no wonder that some channels sleep."""
 
+MOST_TOLD = 4096
+"""Channels of a layer that are told one by one; the outputs of detectors have hundreds of thousands."""
+
 _SAME = 1e-3
 _FEW = 8
 _WORDS = {"nan": "NaN", "infinite": "an infinity"}
@@ -424,7 +427,7 @@ def _entry(each: Channels, inherited: Sequence[str]) -> dict[str, Any]:
                 "mean": float(each.mean[number]),
                 "flags": [name for name, which in flags.items() if which[number]],
             }
-            for number in range(len(each.low))
+            for number in range(len(each.low) if len(each.low) <= MOST_TOLD else 0)
         ],
     }
 

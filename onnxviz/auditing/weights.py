@@ -20,7 +20,7 @@ Array: TypeAlias = npt.NDArray[Any]
 
 # Standard deviations beyond which a weight is an outlier: of all, and of the middle half, which outliers do
 # not widen and long tails do not either.
-_FAR, _FAR_FROM_MIDDLE = 8.0, 20.0
+_FAR, _FAR_FROM_MIDDLE = 12.0, 20.0
 
 _MOVING = ("Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 # Where a layer holds the weights that it multiplies by, and the bias.
