@@ -383,7 +383,14 @@ def _explanations(
         pictures = {number: case.images[number] for number in numbers}
         if case.reference is not None and job.pairs:
             drift = explained(
-                case.audited, case.reference, matches, pictures, targets, options.method, options.seed
+                case.audited,
+                case.reference,
+                matches,
+                pictures,
+                targets,
+                options.method,
+                options.seed,
+                case.labels,
             )
             parts["drift"], reasons = drift_entry(drift)
             findings += drift_findings(parts["drift"])

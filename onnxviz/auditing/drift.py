@@ -20,6 +20,7 @@ from onnxviz.quality.similarity import rank_correlation, ssim
 from onnxviz.runtime.batching import batches
 from onnxviz.runtime.progress import track
 from onnxviz.views.heatmaps import resample
+from onnxviz.vision.labels import name_of
 from onnxviz.vision.read import Picture
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -110,6 +111,7 @@ def explained(
     targets: Mapping[int, TargetLike],
     method: str,
     seed: int,
+    labels: Sequence[str] | None,
 ) -> Drift:
     """Explain pictures on both files: each for the class that the reference gave it.
 
@@ -121,6 +123,7 @@ def explained(
         targets: For each picture.
         method: A method of `explain`.
         seed: For methods that sample.
+        labels: What the classes are called.
 
     Raises:
         OnnxvizError: The method does not suit one of the files.
@@ -129,7 +132,7 @@ def explained(
     benches = Bench(audited.device), Bench(reference.device)
     ours: str | None = None
     names: tuple[str | None, str | None] = (None, None)
-    repeated: Mapping[str, float | None] = {"spearman": None, "ssim": None}
+    repeated: Mapping[str, float | None] = dict.fromkeys(_MEASURES)
     numbers = list(pictures)
     for start, stop in track(list(batches(len(numbers), _AT_ONCE)), "explanations"):
         part = numbers[start:stop]
@@ -149,7 +152,7 @@ def explained(
                 Reasons(
                     number,
                     theirs.pictures.names[place],
-                    other.target.text,
+                    other.target.text if other.target.index is None else name_of(other.target.index, labels),
                     None if one.empty else one.heatmap,
                     None if other.empty else other.heatmap,
                     theirs.pictures.pixels[place],
@@ -209,9 +212,10 @@ def _repeated(one: Explanation, other: Explanation) -> dict[str, float | None]:
         for a, b in zip(one.evidence, other.evidence, strict=True)
         if not a.empty and not b.empty
     ]
+    known = {name: [pair[name] for pair in pairs if not np.isnan(pair[name])] for name in _MEASURES}
     return {
-        name: min((pair[name] for pair in pairs if not np.isnan(pair[name])), default=None)
-        for name in ("spearman", "ssim")
+        name: (max if name == "centre_shift" else min)(found) if found else None
+        for name, found in known.items()
     }
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
+from onnxviz.graph.model import format_shape
+
 _FLAGGED = ("dead", "constant", "duplicate", "saturated", "nan", "infinite", "denormal")
 _KIND = {"pass": "Ship it", "warn": "Look first", "fail": "Do not ship"}
 
@@ -23,7 +25,13 @@ def html_report(document: Mapping[str, Any], images: Mapping[str, bytes]) -> str
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"num": number, "share": share, "db": decibels, "sortable": sortable}
+    environment.filters |= {
+        "num": number,
+        "share": share,
+        "db": decibels,
+        "sortable": sortable,
+        "shape": shape,
+    }
     template = environment.from_string(_read("page.html.j2"))
     return template.render(
         doc=document,
@@ -54,6 +62,8 @@ def key_figures(document: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     if document["layers"]:
         levels = [layer["sqnr_db"] for layer in document["layers"] if layer["sqnr_db"] is not None]
         worst = document["lowest"][0] if document["lowest"] else "no layer differs"
+        if document["first_break"] is not None:
+            worst = f"it breaks at {document['first_break']}"
         found.append(("Lowest SQNR", decibels(min(levels, default=None)), str(worst)))
     if drift is not None:
         found.append(("Explanations", number(drift["spearman"]["median"]), "rank correlation, median"))
@@ -169,6 +179,11 @@ def decibels(value: Any) -> str:
     if value is None:
         return "–"
     return "equal" if value >= 200 else f"{value:.1f} dB"
+
+
+def shape(value: Any) -> str:
+    """A shape as people write it."""
+    return format_shape(None if value is None else tuple(value))
 
 
 def sortable(value: Any) -> str:
