@@ -25,13 +25,8 @@ def html_report(document: Mapping[str, Any], images: Mapping[str, bytes]) -> str
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {
-        "num": number,
-        "share": share,
-        "db": decibels,
-        "sortable": sortable,
-        "shape": shape,
-    }
+    filters = {"num": number, "share": share, "db": decibels, "sortable": sortable, "shape": shape}
+    environment.filters |= filters
     template = environment.from_string(_read("page.html.j2"))
     return template.render(
         doc=document,
