@@ -293,11 +293,14 @@ def _is_floats(picture: Picture) -> bool:
 
 
 def _first_layer(audited: Subject) -> str | None:
-    """The first layer with weights that reads the picture."""
-    name = audited.query.where.name
-    fed = [stage for stage in audited.stages if name in stage.inputs]
-    weighted = [stage.name for stage in fed if stage.layer.params]
-    return next(iter(weighted or [stage.name for stage in fed]), None)
+    """The first layer with weights that the picture reaches."""
+    reached = {audited.query.where.name}
+    for stage in audited.stages:
+        if reached.intersection(stage.inputs):
+            if stage.layer.params:
+                return stage.name
+            reached.add(stage.tensor)
+    return None
 
 
 def _comparison(

@@ -200,6 +200,11 @@ def test_a_scale_ten_times_off_is_found_at_its_layer(files, scale, layer, factor
     assert found == [("quantisation-scale", layer, None)]
 
 
+def test_a_quantised_file_fed_wrongly_names_its_first_layer(files):
+    found = audited(files, "qdq.onnx", preprocess={**FEED, "color": "BGR"}, reference_preprocess=FEED)
+    assert told(found) == [("preprocessing", "stem", None)]
+
+
 def test_a_scale_that_is_read_otherwise_than_written_is_found_without_pictures(files):
     model = onnx.load(files / "qdq.onnx")
     wrong = numpy_helper.to_array(tensor(model, "stem/relu_scale")) * np.float32(2)
