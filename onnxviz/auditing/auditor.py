@@ -1,5 +1,6 @@
 """`Auditor`: both files under observation; pictures in, sums out."""
 
+import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -50,20 +51,23 @@ class Auditor:
 
     `watch` makes the figures of the audited file's layers for all pictures, `close` more of them for some,
     `own` those of each layer alone, and `exposed` the activations of the reference that the two compare with;
-    None where there is nothing to compare.
+    None where there is nothing to compare. `answering` are the two files as they ship. Several threads may
+    summarise at once; `readers` threads decode pictures for each of them.
     """
 
     job: Job
     audited: Subject
     reference: Subject | None
+    answering: tuple[Session, Session | None]
     watch: tuple[Watched, Session]
     close: tuple[Watched, Session] | None
     own: tuple[Watched, Session] | None
     exposed: Session | None
+    readers: int | None = None
 
     def decode(self, numbers: Iterable[int]) -> Generator[Both]:
         """The pictures of these numbers as each file takes them, decoded ahead."""
-        return decode(self.job.images, numbers, self.audited, self.reference)
+        return decode(self.job.images, numbers, self.audited, self.reference, self.readers)
 
     def summarise(self, pictures: Iterable[Both]) -> Sums:
         """What the pictures of one chunk did."""
@@ -73,24 +77,12 @@ class Auditor:
         parts: list[Sums] = []
         rows: list[tuple[Array, Array]] = []
         while some := list(islice(usable, size)):
-            parts.append(self._run(some, size, len(parts) % self.job.stride == 0, rows))
+            # By the pictures' numbers, so that it does not matter who runs them.
+            closer = some[0].audited.number // size % self.job.stride == 0
+            parts.append(self._run(some, size, closer, rows))
         if rows:
             parts.append(columns(*(np.concatenate(each) for each in zip(*rows, strict=True))))
-        whole = reduce(merge, [*parts, self._passes()], Sums(failed=failed))
-        return self._by_tensor(whole)
-
-    def _passes(self) -> Sums:
-        """How often the files were run; what is told here is no longer counted there."""
-        counts = {
-            f"sum:passes:{who}:{why}": np.array(count)
-            for who, each in (("audited", self.audited), ("reference", self.reference))
-            if each is not None
-            for why, count in each.passes.items()
-        }
-        for each in (self.audited, self.reference):
-            if each is not None:
-                each.passes.clear()
-        return Sums(counts)
+        return self._by_tensor(reduce(merge, parts, Sums(failed=failed)))
 
     def _run(
         self, pictures: Sequence[Both], size: int, closer: bool, scores: list[tuple[Array, Array]]
@@ -103,7 +95,9 @@ class Auditor:
         names = [each.audited.name for each in pictures]
         fixed = size if self._fixed else n
         x = _stacked([each.audited for each in pictures], fixed)
-        answers = {name: rows[:n] for name, rows in self.audited.answers(x, "answers").items()}
+        whys = ["answers", WHYS[0]]
+        answers = self.audited.floats(self.audited.run(self.answering[0], x, None))
+        answers = {name: rows[:n] for name, rows in answers.items()}
         found = Sums(
             {"sum:pictures": np.array(n), **self._accuracy("accuracy", self.audited, answers, numbers)}
         )
@@ -112,7 +106,10 @@ class Auditor:
             same = all(each.reference is each.audited for each in pictures)
             others = [each.reference for each in pictures if each.reference is not None]
             y = x if same else _stacked(others, fixed)
-            theirs = {name: rows[:n] for name, rows in self.reference.answers(y, "answers").items()}
+            assert self.answering[1] is not None
+            theirs = self.reference.floats(self.reference.run(self.answering[1], y, None))
+            theirs = {name: rows[:n] for name, rows in theirs.items()}
+            found = merge(found, _passes("reference", ["answers"], fixed))
             found = merge(found, against(numbers, names, answers, theirs, self.job.outputs))
             outputs = self.job.outputs
             both = scores_rows(answers, outputs.scores), scores_rows(theirs, outputs.reference_scores)
@@ -121,14 +118,17 @@ class Auditor:
             found = merge(found, Sums(self._accuracy("reference", self.reference, theirs, numbers)))
             if self.exposed is not None and self.close is not None and closer:
                 tensors = list(dict.fromkeys(self.close[0].references.values()))
-                fed = self.reference.run(self.exposed, y, "layers", on_device=tensors)
+                fed = self.reference.run(self.exposed, y, None, on_device=tensors)
+                found = merge(found, _passes("reference", [WHYS[0]], fixed))
         found = merge(found, self._figures("", self.watch, x, n, numbers, fed, WHYS[0]))
         if closer and self.close is not None:
             found = merge(found, Sums({"sum:closer": np.array(n)}))
             found = merge(found, self._figures("", self.close, x, n, numbers, fed, WHYS[1]))
+            whys.append(WHYS[1])
         if self.own is not None and closer:
             found = merge(found, self._figures("own-", self.own, x, n, numbers, fed, WHYS[2]))
-        return found
+            whys.append(WHYS[2])
+        return merge(found, _passes("audited", whys, fixed))
 
     @property
     def _fixed(self) -> bool:
@@ -148,7 +148,7 @@ class Auditor:
         """The layers' figures for some pictures, each over the pictures."""
         what, session = watching
         extra = {name: fed[tensor] for name, tensor in what.references.items()}
-        out = self.audited.run(session, x, why, extra)
+        out = self.audited.run(session, x, None, extra)
         arrays: dict[str, Array] = {}
         for name, (figure, tensors) in what.outputs.items():
             rows = out[name].astype(np.float64)
@@ -226,7 +226,11 @@ class Auditor:
 
 
 def decode(
-    images: Sequence[Picture], numbers: Iterable[int], audited: Subject, reference: Subject | None
+    images: Sequence[Picture],
+    numbers: Iterable[int],
+    audited: Subject,
+    reference: Subject | None,
+    readers: int | None = None,
 ) -> Generator[Both]:
     """The pictures of these numbers as each file takes them, decoded ahead; once where they take the same."""
     numbers = list(numbers)
@@ -235,12 +239,12 @@ def decode(
         replace(other.where, name=mine.where.name, batch=mine.where.batch),
         other.preprocess,
     )
-    with closing(decoded(images, numbers, mine.where, mine.preprocess)) as first:
+    with closing(decoded(images, numbers, mine.where, mine.preprocess, readers)) as first:
         if other is None or same:
             for picture in first:
                 yield Both(picture, picture if same else None)
             return
-        with closing(decoded(images, numbers, other.where, other.preprocess)) as second:
+        with closing(decoded(images, numbers, other.where, other.preprocess, readers)) as second:
             for pair in zip(first, second, strict=True):
                 yield Both(*pair)
 
@@ -256,13 +260,20 @@ def auditor(job: Job) -> Auditor:
     return ready(job, audited, reference)
 
 
-def ready(job: Job, audited: Subject, reference: Subject | None) -> Auditor:
-    """As `auditor`, with files that are ready already."""
+def ready(job: Job, audited: Subject, reference: Subject | None, streams: int = 1) -> Auditor:
+    """As `auditor`, with files that are ready already; so many threads will summarise at once."""
+    threads = 0 if streams == 1 else max(1, (os.cpu_count() or 1) // streams)
+    readers = None if streams == 1 else 1
     watch = watched(audited.model, audited.stages)
-    watching = (watch, audited.session(watch.model))
+    watching = (watch, audited.session(watch.model, threads))
+    answering = audited.as_shipped(threads), None if reference is None else reference.as_shipped(threads)
+
+    def made(what: Watched) -> tuple[Watched, Session] | None:
+        return (what, audited.session(what.model, threads)) if what.outputs else None
+
     if reference is None or not job.pairs:
         close = closer(audited.model, audited.stages)
-        return Auditor(job, audited, reference, watching, _session(audited, close), None, None)
+        return Auditor(job, audited, reference, answering, watching, made(close), None, None, readers)
     close = closer(audited.model, audited.stages, job.pairs, reference.model)
     own = alone(audited.model, job.pairs, reference.model)
     tensors = list(dict.fromkeys(pair.theirs.tensor for pair in job.pairs))
@@ -270,15 +281,18 @@ def ready(job: Job, audited: Subject, reference: Subject | None) -> Auditor:
         job,
         audited,
         reference,
+        answering,
         watching,
-        _session(audited, close),
-        _session(audited, own),
-        reference.session(expose(reference.model, tensors)),
+        made(close),
+        made(own),
+        reference.session(expose(reference.model, tensors), threads),
+        readers,
     )
 
 
-def _session(audited: Subject, what: Watched) -> tuple[Watched, Session] | None:
-    return (what, audited.session(what.model)) if what.outputs else None
+def _passes(who: str, whys: Sequence[str], count: int) -> Sums:
+    """So many pictures run through a file, for each of these reasons."""
+    return Sums({f"sum:passes:{who}:{why}": np.array(count) for why in whys})
 
 
 def at_once(audited: Subject, reference: Subject | None, batch: int) -> int:

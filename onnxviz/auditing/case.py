@@ -1,5 +1,6 @@
 """`Case`: a file, its reference and the pictures; what is measured of them, step by step."""
 
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from onnxviz.auditing.diagnosis import (
 from onnxviz.auditing.drift import Reasons, drift_entry, drift_findings, explained
 from onnxviz.auditing.findings import Finding, finding
 from onnxviz.auditing.health import ENOUGH, Channels, channels, health_entries, health_findings
-from onnxviz.auditing.job import File, Job
+from onnxviz.auditing.job import CHUNK, STREAMS, File, Job
 from onnxviz.auditing.matching import Match
 from onnxviz.auditing.options import Options
 from onnxviz.auditing.outputs import class_scores, paired
@@ -37,7 +38,7 @@ from onnxviz.auditing.subject import Subject
 from onnxviz.auditing.sums import Sums, merge, pack, unpack
 from onnxviz.auditing.truth import true_classes
 from onnxviz.errors import ImageError, OnnxvizError
-from onnxviz.methods.engines import CHUNK, chunks_of, local
+from onnxviz.methods.engines import chunks_of, local, side_by_side
 from onnxviz.methods.scores import Scores
 from onnxviz.methods.target import TargetLike
 from onnxviz.vision.labels import read_labels
@@ -228,9 +229,12 @@ def _first(case: Case) -> list[tuple[int, Array, Array | None]]:
 def _reduced(case: Case, job: Job) -> Sums:
     """What all pictures did; parts that come in any order are put together in the pictures' own."""
     chunks = chunks_of(len(case.images), CHUNK)
+    on_cpu = case.audited.deployed.device.kind == "cpu" and (os.cpu_count() or 1) > 1
+    streams = STREAMS if on_cpu and len(chunks) > STREAMS else 1
     options = case.options
     if options.engine == "local":
-        results = local(ready(job, case.audited, case.reference), chunks)
+        auditing = ready(job, case.audited, case.reference, streams)
+        results = local(auditing, chunks) if streams == 1 else side_by_side(auditing, chunks, streams)
     else:
         from onnxviz.methods.cluster import Work, on_ray
 

@@ -19,6 +19,12 @@ from onnxviz.vision.read import Picture
 
 BATCH = 4
 
+CHUNK = 32
+"""Pictures that are reduced together."""
+
+STREAMS = 2
+"""Chunks that are reduced at the same time on a CPU."""
+
 SAMPLE = 32
 """On so many pictures, evenly spread, layers are looked at closer and compared."""
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -41,23 +41,33 @@ class Subject:
 
     @cached_property
     def deployed(self) -> Session:
+        """The file as it ships."""
+        return self.as_shipped()
+
+    def as_shipped(self, threads: int = 0) -> Session:
         """The file as it ships, its graph not touched; as resized, where another size was asked for."""
         kind = ShippedSession if self.query.size is None else SessionInTurn
-        return self.query.session(self.model, self.device, kind)
+        return self.query.session(self.model, self.device, partial(kind, threads=threads))
 
-    def session(self, model: Model) -> Session:
+    def session(self, model: Model, threads: int = 0) -> Session:
         """A session for a rewrite of the model."""
-        return self.query.session(model, self.device, SessionInTurn)
+        return self.query.session(model, self.device, partial(SessionInTurn, threads=threads))
 
     def feeds(self, array: Array) -> dict[str, Array]:
         """What a run takes for pictures [N, *input]."""
         return {self.query.where.name: array, **self.query.others}
 
     def run(
-        self, session: Session, array: Array, why: str, extra: Mapping[str, Any] | None = None, **how: Any
+        self,
+        session: Session,
+        array: Array,
+        why: str | None,
+        extra: Mapping[str, Any] | None = None,
+        **how: Any,
     ) -> dict[str, Any]:
-        """Run a session on pictures [N, *input] of a size that it takes (see `at_once`)."""
-        self.passes[why] += len(array)
+        """Run a session on pictures [N, *input] of a size that it takes; counted, if it is said what for."""
+        if why is not None:
+            self.passes[why] += len(array)
         return session.run({**self.feeds(array), **(extra or {})}, **how)
 
     def at_once(self, batch: int) -> int:
@@ -67,8 +77,11 @@ class Subject:
 
     def answers(self, array: Array, why: str) -> dict[str, Array]:
         """What the file as it ships answers to pictures [N, *input], as floats, by output."""
-        found = self.run(self.deployed, array, why)
-        return {name: as_floats(self.model.tensor(name), value) for name, value in found.items()}
+        return self.floats(self.run(self.deployed, array, why))
+
+    def floats(self, answers: Mapping[str, Array]) -> dict[str, Array]:
+        """The answers of the file, dequantised where they are quantised."""
+        return {name: as_floats(self.model.tensor(name), value) for name, value in answers.items()}
 
 
 def subject(

@@ -1,6 +1,8 @@
 """Where the chunks of a set of pictures are reduced: in this process, or on the workers of a Ray cluster."""
 
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 from typing import Literal, Protocol, TypeAlias, TypeVar
 
@@ -37,3 +39,27 @@ def local(reducer: Reducer[Item, Summary], chunks: Sequence[range]) -> Iterator[
     stream = track(reducer.decode(chain(*chunks)), "pictures", sum(map(len, chunks)))
     for chunk in chunks:
         yield chunk, reducer.summarise(islice(stream, len(chunk)))
+
+
+def side_by_side(
+    reducer: Reducer[Item, Summary], chunks: Sequence[range], streams: int
+) -> Iterator[tuple[range, Summary]]:
+    """Reduce chunks by several threads at once, in the chunks' order; the reducer must allow it.
+
+    Where a network is small, two runs on a processor each take less time than two on both, one after the
+    other.
+    """
+    pool = ThreadPoolExecutor(streams)
+
+    def reduced(chunk: range) -> Summary:
+        return reducer.summarise(reducer.decode(chunk))
+
+    try:
+        left, waiting = iter(chunks), deque[tuple[range, Future[Summary]]]()
+        for _ in track(chunks, f"pictures, {max(map(len, chunks))} at a time"):
+            ahead = islice(left, 2 * streams - len(waiting))
+            waiting.extend((chunk, pool.submit(reduced, chunk)) for chunk in ahead)
+            chunk, done = waiting.popleft()
+            yield chunk, done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)

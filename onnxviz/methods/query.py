@@ -50,10 +50,10 @@ class Query:
         with self._at_size():
             return self._run(session, start, stop, extra or {}, batch)
 
-    def session(self, model: Model, device: str, kind: type[Session] = Session) -> Session:
+    def session(self, model: Model, device: str, make: Callable[[Model, str], Session] = Session) -> Session:
         """A session for a rewrite of the model."""
         with self._at_size():
-            return kind(model, device)
+            return make(model, device)
 
     @contextmanager
     def _at_size(self) -> Iterator[None]:

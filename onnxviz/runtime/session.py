@@ -35,6 +35,7 @@ class Session:
 
     _as_shipped = False
     _takes_turns = False
+    _threads = 0  # ONNX Runtime's choice
 
     def __init__(self, model: ModelLike, device: str = "auto") -> None:
         """Load the model and make it ready."""
@@ -43,7 +44,7 @@ class Session:
         self.inputs: tuple[ValueInfo, ...] = loaded.inputs
         self.outputs: tuple[ValueInfo, ...] = loaded.outputs
         as_shipped = self._as_shipped and loaded.path is not None
-        self._session = _create(loaded, self.device, as_shipped, self._takes_turns)
+        self._session = _create(loaded, self.device, as_shipped, self._takes_turns, self._threads)
         self._foreign = {out.name for out in self._session.get_outputs() if _FOREIGN.fullmatch(out.type)}
 
     @overload
@@ -131,6 +132,11 @@ class SessionInTurn(Session):
 
     _takes_turns = True
 
+    def __init__(self, model: ModelLike, device: str = "auto", threads: int = 0) -> None:
+        """Load the model and make it ready; on a CPU with so many threads (0: ONNX Runtime's choice)."""
+        self._threads = threads
+        super().__init__(model, device)
+
 
 class ShippedSession(SessionInTurn):
     """A session of the very file that a model was loaded from, and not of the graph made of it."""
@@ -138,8 +144,9 @@ class ShippedSession(SessionInTurn):
     _as_shipped = True
 
 
-def _create(model: Model, device: Device, as_shipped: bool, taking_turns: bool) -> Any:
+def _create(model: Model, device: Device, as_shipped: bool, taking_turns: bool, threads: int) -> Any:
     options = quiet_options()
+    options.intra_op_num_threads = threads
     if taking_turns:
         options.add_session_config_entry(_STOP_SPINNING, "1")
     if model.weights_folder is not None and not as_shipped:
