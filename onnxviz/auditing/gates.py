@@ -22,7 +22,8 @@ _OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
 _GATE = re.compile(r"\s*(?P<path>.+?)\s*(?P<sign><=|>=|==|!=|<|>)\s*(?P<value>[^<>=!]+?)\s*")
 _STEP = re.compile(r"(?:^|\.)(?P<key>[^.\[\]]+)|\[(?P<item>[^\]]*)\]")
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[-+]?[0-9]+)?\s*%?", re.IGNORECASE)
-_OF_FAULTS = (("agreement", "flips"), ("baseline", "new"), ("baseline", "changes"), ("pictures", "failed"))
+# Lists of what went wrong: it is well if there is nothing in them, or nothing of that name.
+_LISTS_OF_FAULTS = ("findings", "baseline.new", "baseline.changes", "agreement.flips", "pictures.failed")
 _NAMES = ("name", "code", "gate", "picture", "path")
 
 
@@ -115,7 +116,8 @@ def _values(value: Any, steps: Sequence[str], where: str = "") -> Iterator[tuple
         yield from _values(value.get(step), rest, f"{where}.{step}" if where else step)
     elif isinstance(value, list):
         picked = _picked(value, step)
-        yield from _values(picked, rest, f"{where}[{step}]")
+        if picked is not None or where not in _LISTS_OF_FAULTS:
+            yield from _values(picked, rest, f"{where}[{step}]")
     else:
         yield f"{where}.{step}", None
 
@@ -141,8 +143,8 @@ def _fails(gate: Gate, value: Any) -> bool:
 
 
 def _may_be_empty(steps: Sequence[str]) -> bool:
-    """Whether a list lists what went wrong, so that it is well if there is nothing in it."""
-    return steps[0] == "findings" or tuple(steps[:2]) in _OF_FAULTS
+    """Whether a path leads into a list of what went wrong."""
+    return any(".".join(steps[:count]) in _LISTS_OF_FAULTS for count in (1, 2))
 
 
 def _nearest(gate: Gate, values: Sequence[Any]) -> Any:

@@ -83,6 +83,7 @@ def test_a_star_stands_for_every_element():
     assert not empty["holds"]
     [none] = judge(parse_gates(["findings[*].channel>=0"]), {**DOCUMENT, "findings": []})
     assert none["holds"]
+    assert judge(parse_gates(["findings[nan-weight].value>0"]), DOCUMENT)[0]["holds"]
     same = {**DOCUMENT, "baseline": {"new": [], "changes": []}}
     assert judge(parse_gates(["baseline.new[*].severity==error"]), same)[0]["holds"]
     assert not judge(parse_gates(["baseline.new[*].severity==error"]), {**same, "baseline": None})[0]["holds"]
