@@ -3,7 +3,7 @@
 import copy
 import math
 
-from onnxviz.auditing.findings import CODES
+from onnxviz.auditing.findings import CODES, SEVERITIES
 
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
 
@@ -172,9 +172,9 @@ def counts(findings):
 def full():
     """A document in which every part was measured, and the file fails."""
     findings = [
-        finding("layer-diverges", "error", "fire3", None, 8.0, "fire3 computes otherwise: 8.0 dB alone."),
-        finding("batchnorm-fold", "error", "fire2", 7, 0.31, "fire2, channel 7: the fold changed its sign."),
-        finding("dead-channel", "warning", "fire3", 4, 0.0, "fire3, channel 4 is dead."),
+        finding("layer-diverges", "error", "fire3", None, 8.0, "It computes otherwise: 8.0 dB alone."),
+        finding("batchnorm-fold", "error", "fire2", 7, 0.31, "The fold changed the sign of channel 7."),
+        finding("dead-channel", "warning", "fire3", 4, 0.0, "Channel 4 is dead."),
         finding("opset-age", "info", None, None, 17.0, "The operator set is 17; 23 is current."),
     ]
     preprocess = {"color": "rgb", "scale": 255.0, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
@@ -208,7 +208,8 @@ def full():
             "pictures": 16,
             "variants": [
                 variant | {"name": "as given", "preprocess": preprocess, "in_use": True},
-                variant | {"name": "BGR", "preprocess": preprocess, "in_use": False, "agreement": 0.5, "kl": None},
+                variant | {"name": "BGR", "preprocess": preprocess, "in_use": False,
+                           "agreement": 0.5, "kl": None},
             ],
         },
         "health": {

@@ -5,10 +5,12 @@ import shutil
 
 import onnx
 import pytest
+from auditing import documents
 from auditing.exports import changed, photographs, plain
 
 from onnxviz.auditing.audit import run_audit
 from onnxviz.auditing.options import Options
+from onnxviz.auditing.report.html import html_report
 
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
 
@@ -139,5 +141,84 @@ def test_a_hostile_name_does_nothing(page):
 @pytest.mark.parametrize("width", [360, 1240])
 def test_the_page_never_scrolls_sideways(page, width):
     page.screenshot(width, 800)
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    # A phone widens innerWidth to what does not fit, so that the width asked for is what tells.
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate("parseFloat(getComputedStyle(document.body).fontSize)") >= 15
+
+
+@pytest.fixture(name="made", scope="module")
+def _made(tmp_path_factory):
+    """A function that opens the page of a document made by hand."""
+    binary = binary_or_skipped()
+    from browser.chromium import chromium
+
+    folder = tmp_path_factory.mktemp("made")
+    with chromium(binary, folder / "profile", "about:blank") as opened:
+
+        def show(document, width=1240):
+            address = folder / f"{len(list(folder.glob('*.html')))}.html"
+            address.write_text(html_report(document, {}), "utf-8")
+            opened.screenshot(width, 800)
+            opened.open(address.as_uri())
+            return opened
+
+        yield show
+        assert opened.wrong == []
+
+
+@pytest.mark.parametrize("width", [360, 1240])
+def test_long_names_do_not_widen_the_page(made, width):
+    page = made(documents.hostile(), width)
+    page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+    page.evaluate("document.querySelectorAll('button.open').forEach((each) => each.click())")
+    assert page.evaluate("document.querySelectorAll('tr.detail').length") == 5
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("document.title").startswith("fail: ")
+    assert page.evaluate("document.images.length") == 0
+
+
+def test_what_is_not_known_is_sorted_last_both_ways(made):
+    page = made(documents.full())
+    flagged = "#layers-table thead th:last-child button"
+    place = page.evaluate("document.querySelectorAll('#layers-table thead th').length") - 1
+    click(page, flagged)
+    assert column(page, "layers-table", place) == ["0", "1 of 20", "1 of 5000", "3 of 250", "–"]
+    click(page, flagged)
+    assert column(page, "layers-table", place) == ["3 of 250", "1 of 20", "1 of 5000", "0", "–"]
+
+
+def test_words_among_figures_are_sorted_behind_them(made):
+    page = made(documents.full())
+    figures = """[...document.querySelector("#gates + .box").querySelectorAll("tbody tr")]
+        .map((row) => row.cells[2].textContent)"""
+    click(page, "#gates + .box th button", 2)
+    assert page.evaluate(figures) == ["0.042", "0.938", "QDQ", "–"]
+    click(page, "#gates + .box th button", 2)
+    assert page.evaluate(figures) == ["0.938", "0.042", "QDQ", "–"]
+
+
+def test_two_hundred_channels_are_shown_before_all_are(made):
+    document = documents.full()
+    told = document["health"]["layers"][2]["by_channel"]
+    told[4] |= {"low": -1234.56789, "high": 0.123456789, "mean": 1e-10}
+    page = made(document)
+    click(page, "button.open", 2)
+    table = "document.querySelectorAll('tr.detail table')[1]"
+    rows = f"[...{table}.tBodies[0].rows].map((row) => [...row.cells].map((cell) => cell.textContent))"
+    shown = page.evaluate(rows)
+    assert len(shown) == 200
+    assert shown[0] == ["4", "-1235", "0.1235", "1e-10", "dead duplicate"]
+    assert [row[0] for row in shown[:5]] == ["4", "9", "240", "0", "1"]
+    assert shown[1][3] == "–"
+    click(page, ".more")
+    assert len(page.evaluate(rows)) == 250
+    assert page.evaluate("document.querySelector('.more') === null")
+
+
+def test_a_model_of_many_layers_and_channels_opens(made):
+    page = made(documents.large(500, 2000))
+    assert len(column(page, "layers-table", 0)) == 500
+    assert page.evaluate("document.querySelectorAll('tr').length") < 700
+    click(page, "button.open", 499)
+    assert page.evaluate("document.querySelector('tr.detail').previousElementSibling.rowIndex") == 500
+    assert page.evaluate("document.querySelector('.more').textContent") == "Show all 2000 channels"
