@@ -163,9 +163,7 @@ def quiet():
 
 
 def counts(findings):
-    levels = {
-        level: sum(one["severity"] == level for one in findings) for level in ("error", "warning", "info")
-    }
+    levels = {level: sum(one["severity"] == level for one in findings) for level in SEVERITIES}
     return levels | {code: sum(one["code"] == code for one in findings) for code in CODES}
 
 
@@ -186,13 +184,13 @@ def full():
         "verdict": "fail",
         "reasons": ["The gate agreement.top1<0.98 fails: 0.938.", "fire3 computes otherwise: 8.0 dB alone."],
         "gates": [
+            gate | {"gate": "identity.quantisation.scheme!=QDQ", "path": "identity.quantisation.scheme",
+                    "value": "QDQ", "holds": True, "detail": "It is QDQ."},
             gate | {"gate": "agreement.top1<0.98", "holds": False, "detail": "agreement.top1 is 0.938."},
             gate | {"gate": "agreement.kl>0.1", "path": "agreement.kl", "value": 0.042, "holds": True,
                     "detail": "agreement.kl is 0.042."},
             gate | {"gate": "drift.iou.median<0.5", "path": "drift.iou.median", "value": None, "holds": False,
                     "severity": "warning", "detail": "drift.iou.median was not measured."},
-            gate | {"gate": "identity.quantisation.scheme!=QDQ", "path": "identity.quantisation.scheme",
-                    "value": "QDQ", "holds": True, "detail": "It is QDQ."},
         ],
         "counts": counts(findings),
         "findings": findings,

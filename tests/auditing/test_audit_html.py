@@ -30,7 +30,7 @@ class Parts(HTMLParser):
         self.elements.append((tag, dict(attributes)))
         self._inside = tag
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, _):
         self._inside = None
 
     def handle_data(self, data):

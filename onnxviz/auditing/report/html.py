@@ -10,6 +10,15 @@ from typing import Any
 from onnxviz.graph.model import format_shape
 
 _FLAGGED = ("dead", "constant", "duplicate", "saturated", "nan", "infinite", "denormal")
+_PARTS = {
+    "preprocessing": "preprocessing",
+    "health": "channels",
+    "agreement": "agreement with a reference",
+    "layers": "layers against a reference",
+    "drift": "drift of explanations",
+    "faithfulness": "faithfulness",
+    "sanity": "sanity",
+}
 _KIND = {"pass": "Ship it", "warn": "Look first", "fail": "Do not ship"}
 
 
@@ -25,13 +34,21 @@ def html_report(document: Mapping[str, Any], images: Mapping[str, bytes]) -> str
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    filters = {"num": number, "share": share, "db": decibels, "sortable": sortable, "shape": shape}
+    filters = {
+        "num": number,
+        "share": share,
+        "db": decibels,
+        "sortable": sortable,
+        "shape": shape,
+        "counted": counted,
+    }
     environment.filters |= filters
     template = environment.from_string(_read("page.html.j2"))
     return template.render(
         doc=document,
         advice=_KIND[document["verdict"]],
         key=key_figures(document),
+        unmeasured=[name for part, name in _PARTS.items() if not document[part]],
         rows=layer_rows(document),
         details=_script(details(document)),
         images={name: base64.b64encode(data).decode() for name, data in images.items()},
@@ -62,7 +79,7 @@ def key_figures(document: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         found.append(("Lowest SQNR", decibels(min(levels, default=None)), str(worst)))
     if drift is not None:
         found.append(("Explanations", number(drift["spearman"]["median"]), "rank correlation, median"))
-    found.append(("Errors", str(counts["error"]), f"{counts['warning']} warnings"))
+    found.append(("Errors", str(counts["error"]), counted(counts["warning"], "warning")))
     return found
 
 
@@ -76,12 +93,19 @@ def layer_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
             "name": name,
             "layer": matched.get(name),
             "op": (matched.get(name) or health.get(name) or {}).get("op"),
-            "bad": sum(health[name][flag] for flag in _FLAGGED) if name in health else 0,
+            "bad": _flagged(health[name]) if name in health else None,
             "channels": health[name]["channels"] if name in health else None,
             "bar": _bar(matched[name]["sqnr_db"]) if name in matched else None,
         }
         for name in names
     ]
+
+
+def _flagged(layer: Mapping[str, Any]) -> int:
+    """Channels with any flag; where they are not told one by one, at least as many as have the commonest."""
+    if layer["by_channel"]:
+        return sum(bool(channel["flags"]) for channel in layer["by_channel"])
+    return max(int(layer[flag]) for flag in _FLAGGED)
 
 
 def details(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,6 +173,8 @@ def number(value: Any, digits: int = 3) -> str:
         return "–" if value is None else str(value)
     if isinstance(value, int):
         return f"{value:,}"
+    if not math.isfinite(value):
+        return str(value)
     if value and (abs(value) < 1e-3 or abs(value) >= 1e6):
         mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
         return f"{mantissa}e{int(exponent)}"
@@ -174,6 +200,11 @@ def decibels(value: Any) -> str:
     if value is None:
         return "–"
     return "equal" if value >= 200 else f"{value:.1f} dB"
+
+
+def counted(count: int, noun: str) -> str:
+    """How many of a thing there are."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def shape(value: Any) -> str:

@@ -10,7 +10,7 @@
     return node;
   };
   const said = (value) => value === null ? "–"
-    : Math.abs(value) >= 200 ? String(value) : Number(value).toPrecision(4).replace(/\.?0+(e|$)/, "$1");
+    : String(Number.isInteger(value) ? value : Number(value.toPrecision(4)));
 
   // Rows with the details that were unfolded below them stay together.
   const groups = (body) => {
@@ -25,6 +25,8 @@
     const cell = row.cells[column];
     return "value" in cell.dataset ? cell.dataset.value : cell.textContent.trim();
   };
+  // Figures come before words, and what is not known comes last, whichever way is up.
+  const rank = (key, numeric) => key === "" ? 2 : Number(numeric && Number.isNaN(Number(key)));
   const compare = (a, b, numeric) => numeric ? Number(a) - Number(b) : a.localeCompare(b);
 
   const sort = (head) => {
@@ -35,8 +37,9 @@
     head.setAttribute("aria-sort", rising ? "ascending" : "descending");
     const keyed = groups(body).map((rows, place) => ({ rows, place, key: value(rows[0], column) }));
     keyed.sort((one, other) => {
-      if ((one.key === "") !== (other.key === "")) return one.key === "" ? 1 : -1;
-      return (rising ? 1 : -1) * compare(one.key, other.key, numeric) || one.place - other.place;
+      const kind = rank(one.key, numeric), apart = kind - rank(other.key, numeric);
+      if (apart) return apart;
+      return (rising ? 1 : -1) * compare(one.key, other.key, numeric && kind === 0) || one.place - other.place;
     });
     body.append(...keyed.flatMap((each) => each.rows));
   };
